@@ -125,7 +125,7 @@ def run_app(app: Typer) -> NoReturn:
     try:
         code = app(standalone_mode=False)
     except TyperException as error:
-        _print_error(f"{error.format_message()} (see --help)")
+        _print_error(f"{' '.join(error.format_message().split())} (see --help)")
         code = error.exit_code
     except (Abort, KeyboardInterrupt):
         code = _INTERRUPTED
