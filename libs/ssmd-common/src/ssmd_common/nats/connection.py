@@ -1,0 +1,330 @@
+"""The one way ssmd reaches NATS: a client that waits for the server, reconnects for ever and names what it meets.
+
+:func:`connect` returns a :class:`NatsClient`: nats-py's client with two doors for the hot paths added. Data goes
+in through :meth:`NatsClient.write_block` (many protocol messages in one piece) and comes out through
+:meth:`NatsClient.subscribe_raw` (a plain function called from the read loop). What a server says only to the
+client's error callback (a permission it violated, a slow consumer) is logged here, once every few seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import time
+from typing import TYPE_CHECKING, Any
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+
+from ssmd_common.errors import ConfigError, CredentialError, TransportError
+from ssmd_common.service.redact import redact_text
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from nats.aio.subscription import Subscription
+    from pydantic import SecretStr
+
+    from ssmd_common.config.nats import NatsSettings
+
+__all__ = ["NatsClient", "RawHandler", "close", "connect"]
+
+log = structlog.get_logger()
+
+PING_INTERVAL_S = 5
+RECONNECT_WAIT_S = 1
+CONNECT_TIMEOUT_S = 5
+LOG_EVERY_S = 5.0
+CLOSE_TIMEOUT_S = 5.0
+PENDING_SIZE_BYTES = 16 * 1024 * 1024
+
+if TYPE_CHECKING:
+    RawHandler = Callable[[bytes, bytes, bytes | None, bytes], None]
+    """Takes ``(subject, reply, header block, payload)`` of one message; must neither block nor raise."""
+
+
+class NatsClient(Client):
+    """nats-py's client with a batched way in and an unwrapped way out.
+
+    Attributes:
+        violation: The latest permission violation the server told, which a request sees only as a timeout.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._raw: dict[int, RawHandler] = {}
+        self.violation = ""
+
+    async def subscribe_raw(self, subject: str, handler: RawHandler, *, queue: str = "") -> Subscription:
+        """Subscribe with a plain function, called for each message in the order of arrival from the read loop.
+
+        No message object is made, no header is parsed and nothing is queued, so the handler must be quick and
+        must not raise. End it with :meth:`unsubscribe_raw`.
+        """
+        sub = await self.subscribe(subject, queue)
+        self._raw[sub._id] = handler  # noqa: SLF001 - nats-py names a subscription only there
+        return sub
+
+    async def unsubscribe_raw(self, sub: Subscription) -> None:
+        """End a subscription of :meth:`subscribe_raw`; harmless when the connection is gone."""
+        self._raw.pop(sub._id, None)  # noqa: SLF001 - nats-py names a subscription only there
+        with contextlib.suppress(nats.errors.Error):
+            await sub.unsubscribe()
+
+    async def write_block(self, block: bytes) -> None:
+        """Send ready-made protocol bytes (one or many PUB/HPUB commands), waiting while the socket is full.
+
+        Whoever builds them guarantees their form and that no message passes ``max_payload``. While the
+        connection is away the block stays in the client's buffer and goes out after the reconnect.
+        """
+        await self._send_command(block)
+        await self._flush_pending()
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
+        handler = self._raw.get(sid)
+        if handler is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+        else:
+            handler(bytes(subject), bytes(reply), headers, data)
+
+
+class _Reporter:
+    """Logs what the error callback hears: each text at once, its repetitions every :data:`LOG_EVERY_S`."""
+
+    def __init__(self, url: str, client: NatsClient) -> None:
+        self._url = url
+        self._client = client
+        self._said_at: dict[str, float] = {}
+        self.connected_once = False
+        self.fatal: asyncio.Future[ConfigError] = asyncio.get_running_loop().create_future()
+
+    async def on_error(self, error: Exception) -> None:
+        text = _describe(error)
+        lowered = text.lower()
+        if not self.connected_once and not self.fatal.done():
+            refusal = _refusal(error, lowered, self._url)
+            if refusal is not None:
+                self.fatal.set_result(refusal)
+                return
+        if "permissions violation" in lowered:
+            self._client.violation = text
+            self._say(text, "nats_permission_violation", error=text)
+        elif self._client.is_connected:
+            self._say(text, "nats_error", error=text)
+        else:
+            self._say(text, "nats_unreachable", url=self._url, error=text, retrying=True)
+
+    def _say(self, key: str, event: str, **values: object) -> None:
+        now = time.monotonic()
+        if now - self._said_at.get(key, -LOG_EVERY_S) >= LOG_EVERY_S:
+            if len(self._said_at) > 100:  # noqa: PLR2004 - texts may carry varying names; keep the memory bounded
+                self._said_at.clear()
+            self._said_at[key] = now
+            log.warning(event, **values)
+
+
+def _describe(error: Exception) -> str:
+    text = redact_text(str(error).removeprefix("nats: ").strip().strip("'"))
+    return text or type(error).__name__
+
+
+def _refusal(error: Exception, text: str, url: str) -> ConfigError | None:
+    """Return the error that ends a first connection attempt: what waiting does not cure."""
+    if isinstance(error, nats.errors.AuthorizationError) or "authorization violation" in text:
+        return CredentialError(
+            "NATS refused the credentials",
+            file=url,
+            remedy="check user, password, token, nkey_seed or creds, and the server's accounts",
+        )
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return CredentialError(
+            f"the certificate of NATS does not verify: {error.verify_message}",
+            file=url,
+            remedy="set tls.ca to the authority that signed it, or tls.hostname to the name it carries",
+        )
+    if "certificate required" in text or "bad certificate" in text or "unknown ca" in text:
+        return CredentialError(
+            "NATS refused our certificate", file=url, remedy="set tls.cert and tls.key to one it trusts"
+        )
+    return None
+
+
+async def connect(
+    settings: NatsSettings,
+    *,
+    name: str,
+    inbox_prefix: str = "_INBOX",
+    on_closed: Callable[[], Awaitable[None]] | None = None,
+    on_disconnected: Callable[[], Awaitable[None]] | None = None,
+    on_reconnected: Callable[[], Awaitable[None]] | None = None,
+    stop: asyncio.Event | None = None,
+) -> NatsClient:
+    """Connect to NATS, waiting as long as it takes for a server to answer.
+
+    Args:
+        settings: Address and credentials.
+        name: Shown in the server's monitoring.
+        inbox_prefix: Prefix of every reply subject, so that permissions can be narrow.
+        on_closed: Called when the connection ended for good; the service must then end.
+        on_disconnected: Called at every loss of the connection; reconnecting has begun.
+        on_reconnected: Called when it stands again; subscriptions are restored.
+        stop: Ends the waiting when set.
+
+    Returns:
+        The client, connected; it reconnects for ever.
+
+    Raises:
+        CredentialError: Credentials or certificates are unusable or refused.
+        ConfigError: The URL is none.
+        TransportError: ``stop`` was set while waiting.
+    """
+    client = NatsClient()
+    url = redact_text(settings.url)
+    reporter = _Reporter(url, client)
+    servers = [part.strip() for part in settings.url.split(",") if part.strip()]
+    options = await asyncio.to_thread(_options, settings)
+    connecting = asyncio.ensure_future(
+        client.connect(
+            servers,
+            name=name,
+            error_cb=reporter.on_error,
+            closed_cb=_coroutine(on_closed),
+            disconnected_cb=_logged("nats_disconnected", url, on_disconnected),
+            reconnected_cb=_logged("nats_reconnected", url, on_reconnected),
+            inbox_prefix=inbox_prefix,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=RECONNECT_WAIT_S,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            ping_interval=PING_INTERVAL_S,
+            pending_size=PENDING_SIZE_BYTES,
+            **options,
+        )
+    )
+    stopping = asyncio.ensure_future((stop or asyncio.Event()).wait())
+    ends: set[asyncio.Future[Any]] = {connecting, reporter.fatal, stopping}
+    try:
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if connecting.done():
+            try:
+                connecting.result()
+            except nats.errors.Error as error:
+                raise ConfigError(_describe(error), file=url, remedy="write it as nats://host:port") from None
+            reporter.connected_once = True
+            log.info("nats_connected", url=url, server=str(client.connected_server_version), name=name)
+            return client
+        if reporter.fatal.done():
+            raise reporter.fatal.result()
+        raise TransportError("stopped while waiting for NATS", where=url)
+    finally:
+        stopping.cancel()
+        if not reporter.connected_once:
+            await _abandon(connecting, client)
+
+
+async def close(client: Client) -> None:
+    """Close the connection in order: flush what was written, bounded in time."""
+    with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            if client.is_connected:
+                await client.flush()
+            await client.close()
+
+
+async def _abandon(connecting: asyncio.Future[None], client: NatsClient) -> None:
+    connecting.cancel()
+    with contextlib.suppress(asyncio.CancelledError, nats.errors.Error, OSError):
+        await connecting
+    if client._flush_queue is None:  # noqa: SLF001 - the only sign that it refused the URL before it began
+        return
+    client._closed_cb = client._disconnected_cb = None  # noqa: SLF001 - nobody is told of what never was
+    with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await client.close()
+
+
+def _coroutine(callback: Callable[[], Awaitable[None]] | None) -> Callable[[], Awaitable[None]] | None:
+    if callback is None:
+        return None
+
+    async def call() -> None:
+        await callback()
+
+    return call
+
+
+def _logged(event: str, url: str, callback: Callable[[], Awaitable[None]] | None) -> Callable[[], Awaitable[None]]:
+    async def call() -> None:
+        log.info(event, url=url)
+        if callback is not None:
+            await callback()
+
+    return call
+
+
+def _options(settings: NatsSettings) -> dict[str, Any]:
+    """Return the client's keyword arguments for credentials and certificates.
+
+    Raises:
+        CredentialError: A file is missing or malformed.
+    """
+    options: dict[str, Any] = {}
+    if settings.user is not None:
+        options |= {"user": settings.user, "password": _secret(settings.password)}
+    if settings.token is not None:
+        options["token"] = _secret(settings.token)
+    if settings.nkey_seed is not None:
+        options["nkeys_seed_str"] = _checked_seed(_secret(settings.nkey_seed))
+    if settings.creds is not None:
+        options["user_credentials"] = _checked_creds(settings.creds)
+    if settings.tls is not None:
+        options["tls"] = _tls_context(settings)
+        if settings.tls.hostname is not None:
+            options["tls_hostname"] = settings.tls.hostname
+    return options
+
+
+def _secret(value: SecretStr | None) -> str:
+    return value.get_secret_value() if value is not None else ""
+
+
+def _checked_seed(seed: str) -> str:
+    import nkeys  # type: ignore[import-untyped]  # noqa: PLC0415 - needed only where a seed is configured
+
+    try:
+        nkeys.from_seed(bytearray(seed.strip().encode())).wipe()
+    except (nkeys.NkeysError, ValueError):
+        raise CredentialError("not an nkey seed", field="nkey_seed", remedy="a user seed starts with SU") from None
+    return seed
+
+
+def _checked_creds(path: Path) -> str:
+    try:
+        text = path.read_text("utf-8", "replace")
+    except OSError as error:
+        raise CredentialError(f"cannot be read: {error.strerror}", file=str(path), field="creds") from None
+    if "BEGIN NATS USER JWT" not in text or "BEGIN USER NKEY SEED" not in text:
+        raise CredentialError("holds no user JWT with its seed", file=str(path), remedy="write it with `nsc`")
+    return str(path)
+
+
+def _tls_context(settings: NatsSettings) -> ssl.SSLContext:
+    tls = settings.tls
+    context = ssl.create_default_context(purpose=ssl.Purpose.SERVER_AUTH)
+    try:
+        if tls is not None and tls.ca is not None:
+            context = ssl.create_default_context(purpose=ssl.Purpose.SERVER_AUTH, cafile=str(tls.ca))
+        if tls is not None and tls.cert is not None:
+            context.load_cert_chain(str(tls.cert), str(tls.key))
+    except FileNotFoundError:
+        missing = (
+            [str(path) for path in (tls.ca, tls.cert, tls.key) if path is not None and not path.exists()]
+            if tls
+            else []
+        )
+        raise CredentialError(f"no such file: {', '.join(missing)}", field="tls") from None
+    except (ssl.SSLError, OSError) as error:
+        raise CredentialError(f"unusable certificate or key: {error}", field="tls") from None
+    return context

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from ssmd_common.config.nats import NatsSettings, NatsTlsSettings
+from ssmd_common.errors import ConfigError, CredentialError, TransportError
+from ssmd_common.nats.connection import close, connect
+from ssmd_common.nats.testing import NatsServer, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[NatsServer]:
+    config = (
+        "authorization { users: [ { user: writer, password: right,"
+        ' permissions: { publish: ["data.>"], subscribe: ["_INBOX_w.>", "data.>"] } } ] }'
+    )
+    server = NatsServer(tmp_path, config=config)
+    server.start()
+    yield server
+    server.stop()
+
+
+def settings(server: NatsServer, secret: str = "right") -> NatsSettings:
+    return NatsSettings(url=server.url, user="writer", password=SecretStr(secret))
+
+
+async def test_a_block_of_messages_goes_out_and_comes_back_raw(guarded: NatsServer) -> None:
+    nc = await connect(settings(guarded), name="test", inbox_prefix="_INBOX_w")
+    seen: list[tuple[bytes, bytes]] = []
+    await nc.subscribe_raw("data.>", lambda subject, _reply, _headers, data: seen.append((subject, data)))
+    await nc.write_block(b"PUB data.a 2\r\nhi\r\nPUB data.b 0\r\n\r\n")
+    await nc.flush()
+    await close(nc)
+    assert seen == [(b"data.a", b"hi"), (b"data.b", b"")]
+
+
+async def test_wrong_credentials_end_the_attempt_and_are_not_shown(guarded: NatsServer) -> None:
+    with pytest.raises(CredentialError, match="refused the credentials") as caught:
+        await connect(settings(guarded, "wr0ng"), name="test")
+    assert "wr0ng" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+async def test_a_permission_violation_is_remembered_by_name(guarded: NatsServer) -> None:
+    nc = await connect(settings(guarded), name="test", inbox_prefix="_INBOX_w")
+    await nc.publish("forbidden.subject", b"x")
+    await nc.flush()
+    await close(nc)
+    assert "forbidden.subject" in nc.violation
+
+
+async def test_an_absent_server_is_waited_for(tmp_path: Path) -> None:
+    server = NatsServer(tmp_path)
+    waiting = asyncio.create_task(connect(NatsSettings(url=server.url), name="test"))
+    await asyncio.sleep(0.3)
+    assert not waiting.done()
+    server.start()
+    try:
+        async with asyncio.timeout(20):
+            nc = await waiting
+        assert nc.is_connected
+        await close(nc)
+    finally:
+        server.stop()
+
+
+async def test_waiting_for_a_server_ends_when_stopped() -> None:
+    stop = asyncio.Event()
+    stop.set()
+    with pytest.raises(TransportError, match="stopped while waiting"):
+        await connect(NatsSettings(url=f"nats://127.0.0.1:{free_port()}"), name="test", stop=stop)
+
+
+async def test_a_url_that_is_none_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError):
+        await connect(NatsSettings(url="nats://"), name="test")
+
+
+async def test_a_seed_that_is_none_is_refused_without_showing_it() -> None:
+    given = NatsSettings(nkey_seed=SecretStr("SUNOTASEED"))
+    with pytest.raises(CredentialError, match="not an nkey seed") as caught:
+        await connect(given, name="test")
+    assert "SUNOTASEED" not in str(caught.value)
+
+
+async def test_missing_certificate_files_are_named(tmp_path: Path) -> None:
+    given = NatsSettings(url="tls://127.0.0.1:1", tls=NatsTlsSettings(ca=tmp_path / "no.pem"))
+    with pytest.raises(CredentialError, match=r"no\.pem"):
+        await connect(given, name="test")
+
+
+def test_two_ways_to_authenticate_exclude_one_another() -> None:
+    with pytest.raises(ValidationError, match="exclude one another"):
+        NatsSettings(token=SecretStr("a"), nkey_seed=SecretStr("b"))
