@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
@@ -121,10 +120,17 @@ def other() -> None: ...
 run_app(app)
 """
 
+ENV = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
 
 def _app(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - our own interpreter
-        [sys.executable, "-c", textwrap.dedent(APP), *args], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", APP, *args],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=ENV,
     )
 
 
@@ -157,7 +163,8 @@ def test_a_bug_exits_1_with_its_traceback_in_the_log() -> None:
 
 def test_ctrl_c_twice_still_ends_in_order() -> None:
     with subprocess.Popen(  # noqa: S603 - our own interpreter
-        [sys.executable, "-c", textwrap.dedent(APP), "fail", "service"],
+        [sys.executable, "-c", APP, "fail", "service"],
+        env=ENV,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

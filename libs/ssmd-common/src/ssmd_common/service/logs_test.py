@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -91,6 +92,9 @@ def test_a_reader_of_the_log_that_went_away_does_not_end_the_process() -> None:
         "import os, structlog; from ssmd_common.service.logs import configure\n"
         "configure('t'); os.close(2); structlog.get_logger().info('lost'); print('alive')"
     )
-    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=False, timeout=60)  # noqa: S603 - our own interpreter
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, check=False, timeout=60, env=env
+    )
 
     assert done.stdout == b"alive\n"
