@@ -1,0 +1,251 @@
+"""From indexes to a manifest: the one rule by which archiver, rebuild and verify agree, byte for byte."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ssmd_common import events
+from ssmd_common.archive import manifest as m
+from ssmd_common.archive.gaps import Gap, merge_gaps, overlaps
+from ssmd_common.archive.index import (
+    Anomaly,
+    Event,
+    GapRecord,
+    Header,
+    Index,
+    Reject,
+    range_total,
+)
+from ssmd_common.archive.layout import DATA_SUFFIX
+from ssmd_common.archive.times import DAY_NS, day_start_ns, to_rfc3339
+from ssmd_common.errors import ArchiveError
+from ssmd_common.frames import FrameId, parse_msg_id
+
+__all__ = ["SegmentSummary", "derive_manifest", "gaps_of_day", "summarise"]
+
+
+@dataclass(slots=True)
+class _Connection:
+    opened_ns: int | None = None
+    closed_ns: int | None = None
+    cause: str | None = None
+    frames: list[tuple[int, int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSummary:
+    """What a sealed segment contributes to its day; everything a manifest needs and no more."""
+
+    header: Header
+    entry: m.FileEntry
+    tickers: frozenset[str]
+    gaps: tuple[Gap, ...]
+    anomalies: tuple[Anomaly, ...]
+    complete_through_ns: int
+    connections: dict[tuple[str, int], _Connection]
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Sort key of segments: epoch, then sequence."""
+        return self.entry.epoch, self.entry.nats_start_seq
+
+
+def summarise(index: Index, index_bytes: bytes, *, where: str) -> SegmentSummary:
+    """Fold a sealed index into its summary.
+
+    Args:
+        index: The index read from ``index_bytes``.
+        index_bytes: The whole file, for its hash.
+        where: The file's path, for errors.
+
+    Raises:
+        ArchiveError: The index is not sealed or holds no message.
+    """
+    header, seal = index.header, index.seal
+    spans = [block for block in index.blocks if block.first_seq is not None]
+    if seal is None or not spans:
+        raise ArchiveError("index is not sealed", where=where, remedy="start the archiver: it recovers the segment")
+    first, last = spans[0], spans[-1]
+    by_type: dict[str, int] = {}
+    tickers: set[str] = set()
+    connections = {
+        (state.session, state.connection): _Connection(opened_ns=state.opened_ns)
+        for state in header.connections
+        if not state.closed
+    }
+    for block in spans:
+        for name, count in block.records_by_type.items():
+            by_type[name] = by_type.get(name, 0) + count
+        tickers.update(block.tickers)
+        for key, ranges in block.frames.items():
+            session, _, number = key.rpartition(".")
+            connections.setdefault((session, int(number)), _Connection()).frames.extend(ranges)
+    counts = {Event: 0, Reject: 0}
+    for line in index.lines():
+        if isinstance(line, Event | Reject):
+            counts[type(line)] += 1
+        if isinstance(line, Event):
+            _fold_event(line, connections)
+    entry = m.FileEntry(
+        name=header.name + DATA_SUFFIX,
+        start=to_rfc3339(min(_known(block.first_ns) for block in spans)),
+        end=to_rfc3339(max(_known(block.last_ns) for block in spans)),
+        records=sum(block.records for block in spans),
+        bytes=sum(block.raw_bytes for block in spans),
+        nats_start_seq=_known(first.first_seq),
+        nats_end_seq=_known(last.last_seq),
+        epoch=header.epoch,
+        compressed_bytes=seal.data_bytes,
+        sha256=seal.data_sha256,
+        sha256_raw=seal.raw_sha256,
+        meta_sha256=seal.meta_sha256,
+        index_sha256=hashlib.sha256(index_bytes).hexdigest(),
+        records_by_type=dict(sorted(by_type.items())),
+        capture_events=counts[Event],
+        rejects=counts[Reject],
+        duplicates=sum(range_total(block.duplicates) for block in spans),
+        filtered=sum(range_total(block.filtered) for block in spans),
+        sealed_at=to_rfc3339(seal.sealed_ns),
+        seal_reason=seal.reason,
+    )
+    return SegmentSummary(
+        header=header,
+        entry=entry,
+        tickers=frozenset(tickers),
+        gaps=tuple(line.gap for line in index.lines() if isinstance(line, GapRecord)),
+        anomalies=tuple(line for line in index.lines() if isinstance(line, Anomaly)),
+        complete_through_ns=seal.complete_through_ns,
+        connections=connections,
+    )
+
+
+def _known(value: int | None) -> int:
+    if value is None:
+        raise ArchiveError("a block with messages has no sequence or time")
+    return value
+
+
+def _fold_event(line: Event, connections: dict[tuple[str, int], _Connection]) -> None:
+    identity = parse_msg_id(line.msg_id)
+    if isinstance(identity, FrameId):
+        key = (identity.session, identity.connection)
+        connections.setdefault(key, _Connection()).frames.append((identity.frame_no, identity.frame_no + 1))
+    event = events.decode_event(bytes(line.payload))
+    match event:
+        case events.ConnectionOpened():
+            connections.setdefault((event.session, event.connection), _Connection()).opened_ns = event.at_ns
+        case events.ConnectionClosed():
+            state = connections.setdefault((event.session, event.connection), _Connection())
+            state.closed_ns, state.cause = event.at_ns, event.cause
+        case _:
+            pass
+
+
+def gaps_of_day(records: Iterable[Gap], date: dt.date) -> list[Gap]:
+    """Return the gaps that touch a day, each as last recorded; ``records`` in the order written."""
+    start = day_start_ns(date)
+    return [gap for gap in merge_gaps(records) if overlaps(gap, start, start + DAY_NS)]
+
+
+def derive_manifest(
+    *, header: Header, date: dt.date, segments: Sequence[SegmentSummary], gaps: Sequence[Gap]
+) -> m.Manifest:
+    """Derive a day's manifest.
+
+    Args:
+        header: Any header of the feed, for a day that has gaps and no file; else the last segment's counts.
+        date: The day.
+        segments: The day's sealed segments, in any order.
+        gaps: The gaps of the day, from :func:`gaps_of_day`.
+    """
+    ordered = sorted(segments, key=lambda segment: segment.order)
+    last = ordered[-1].header if ordered else header
+    types = {name for segment in ordered for name in segment.entry.records_by_type}
+    tickers = {ticker for segment in ordered for ticker in segment.tickers}
+    return m.Manifest(
+        schema_version=m.SCHEMA_VERSION,
+        feed=last.feed,
+        env=last.env,
+        stream=last.stream,
+        date=date,
+        format="jsonl",
+        rotation_interval=last.interval,
+        complete_through=to_rfc3339(max(s.complete_through_ns for s in ordered)) if ordered else None,
+        files=[segment.entry for segment in ordered],
+        gaps=[_gap_entry(gap) for gap in gaps],
+        tickers=sorted(tickers),
+        message_types=sorted(types),
+        has_gaps=bool(gaps),
+        epochs=_epochs(ordered),
+        sessions=_sessions(ordered),
+        anomalies=[
+            m.AnomalyEntry(
+                name=anomaly.name,
+                file=segment.entry.name,
+                seq=anomaly.seq,
+                at=to_rfc3339(anomaly.at_ns),
+                detail=anomaly.detail,
+            )
+            for segment in ordered
+            for anomaly in segment.anomalies
+        ],
+    )
+
+
+def _gap_entry(gap: Gap) -> m.GapEntry:
+    return m.GapEntry(
+        gap_id=gap.gap_id,
+        layer=gap.layer.value,
+        cause=gap.cause,
+        status=gap.status.value,
+        epoch=gap.epoch,
+        key=gap.key,
+        start_seq=gap.start_seq,
+        end_seq=gap.end_seq,
+        start=to_rfc3339(gap.start_ns),
+        end=None if gap.end_ns is None else to_rfc3339(gap.end_ns),
+        after_seq=None if gap.start_seq is None else gap.start_seq - 1,
+        missing_count=gap.missing_count,
+        detected_at=to_rfc3339(gap.detected_ns),
+    )
+
+
+def _epochs(ordered: Sequence[SegmentSummary]) -> list[m.EpochEntry]:
+    entries: dict[int, m.EpochEntry] = {}
+    for segment in ordered:
+        entry = segment.entry
+        before = entries.get(entry.epoch)
+        entries[entry.epoch] = m.EpochEntry(
+            epoch=entry.epoch,
+            created=segment.header.created,
+            start_seq=before.start_seq if before else entry.nats_start_seq,
+            end_seq=entry.nats_end_seq,
+        )
+    return list(entries.values())
+
+
+def _sessions(ordered: Sequence[SegmentSummary]) -> list[m.SessionEntry]:
+    merged: dict[tuple[str, int], _Connection] = {}
+    for segment in ordered:
+        for key, part in segment.connections.items():
+            state = merged.setdefault(key, _Connection())
+            state.frames.extend(part.frames)
+            state.opened_ns = state.opened_ns if part.opened_ns is None else part.opened_ns
+            if part.cause is not None:
+                state.closed_ns, state.cause = part.closed_ns, part.cause
+    return [
+        m.SessionEntry(
+            session=session,
+            connection=connection,
+            first_frame=min((first for first, _ in state.frames), default=None),
+            last_frame=max((end - 1 for _, end in state.frames), default=None),
+            received=range_total(state.frames),
+            opened_at=None if state.opened_ns is None else to_rfc3339(state.opened_ns),
+            closed_at=None if state.closed_ns is None else to_rfc3339(state.closed_ns),
+            cause=state.cause,
+        )
+        for (session, connection), state in sorted(merged.items())
+    ]

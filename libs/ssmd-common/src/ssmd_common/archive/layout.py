@@ -1,0 +1,181 @@
+"""Where each file of the archive lies.
+
+``{base}/{feed}/{YYYY-MM-DD}/`` holds a day: sealed segments ``{name}.jsonl.gz``, beside them
+``_evidence/{name}.meta.jsonl.gz`` and ``_evidence/{name}.index.jsonl``, the open segment's three files in
+``_open/``, and ``manifest.json``. A segment's name is the start of its window, ``HHMM`` (``HHMMSS`` where the
+interval is not whole minutes), with ``-1``, ``-2`` … for further segments of the same window.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssmd_common.archive.times import DAY_NS, SECOND_NS, date_of
+from ssmd_common.errors import WireError
+
+__all__ = [
+    "DATA_SUFFIX",
+    "EVIDENCE",
+    "INDEX_SUFFIX",
+    "LOCK_NAME",
+    "MANIFEST_NAME",
+    "META_SUFFIX",
+    "OPEN",
+    "DayPaths",
+    "SegmentPaths",
+    "Window",
+    "day_paths",
+    "feed_folder",
+    "is_segment_stem",
+    "list_days",
+    "list_feeds",
+    "segment_name",
+    "window_of",
+]
+
+DATA_SUFFIX = ".jsonl.gz"
+META_SUFFIX = ".meta.jsonl.gz"
+INDEX_SUFFIX = ".index.jsonl"
+MANIFEST_NAME = "manifest.json"
+EVIDENCE = "_evidence"
+OPEN = "_open"
+LOCK_NAME = ".writer.lock"
+
+_STEM = re.compile(r"\d{4}(?:\d{2})?(?:-[1-9]\d*)?")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_FEED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_MINUTE_NS = 60 * SECOND_NS
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A half-open span of server time, ``[start_ns, end_ns)``, inside one UTC day."""
+
+    start_ns: int
+    end_ns: int
+
+    @property
+    def date(self) -> dt.date:
+        """The UTC day the window lies in."""
+        return date_of(self.start_ns)
+
+
+def window_of(ns: int, interval_ns: int) -> Window:
+    """Return the rotation window that holds ``ns``: counted from 00:00 UTC, the day's last may be short."""
+    day = ns - ns % DAY_NS
+    start = day + (ns - day) // interval_ns * interval_ns
+    return Window(start, min(start + interval_ns, day + DAY_NS))
+
+
+def segment_name(window: Window, interval_ns: int, part: int) -> str:
+    """Return a segment's stem: ``0615``, ``061530`` where the interval is not whole minutes, ``0615-2``."""
+    seconds = window.start_ns % DAY_NS // SECOND_NS
+    stem = f"{seconds // 3600:02d}{seconds // 60 % 60:02d}"
+    if interval_ns % _MINUTE_NS:
+        stem += f"{seconds % 60:02d}"
+    return f"{stem}-{part}" if part else stem
+
+
+def is_segment_stem(stem: str) -> bool:
+    """Tell whether ``stem`` is a segment's name."""
+    return _STEM.fullmatch(stem) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentPaths:
+    """The three files of one segment, open or sealed."""
+
+    data: Path
+    meta: Path
+    index: Path
+
+
+@dataclass(frozen=True, slots=True)
+class DayPaths:
+    """A feed's day."""
+
+    folder: Path
+    date: dt.date
+
+    @property
+    def manifest(self) -> Path:
+        """The day's manifest."""
+        return self.folder / MANIFEST_NAME
+
+    def sealed(self, stem: str) -> SegmentPaths:
+        """Return the paths of a sealed segment."""
+        evidence = self.folder / EVIDENCE
+        return SegmentPaths(
+            self.folder / f"{stem}{DATA_SUFFIX}",
+            evidence / f"{stem}{META_SUFFIX}",
+            evidence / f"{stem}{INDEX_SUFFIX}",
+        )
+
+    def open(self, stem: str) -> SegmentPaths:
+        """Return the paths of an open segment."""
+        folder = self.folder / OPEN
+        return SegmentPaths(
+            folder / f"{stem}{DATA_SUFFIX}", folder / f"{stem}{META_SUFFIX}", folder / f"{stem}{INDEX_SUFFIX}"
+        )
+
+    def sealed_stems(self) -> list[str]:
+        """List the stems that have a sealed index, sorted by name."""
+        return _stems(self.folder / EVIDENCE, INDEX_SUFFIX)
+
+    def data_stems(self) -> list[str]:
+        """List the stems that have a sealed data file, sorted by name."""
+        return _stems(self.folder, DATA_SUFFIX)
+
+    def open_stems(self) -> list[str]:
+        """List the stems that have an open index, sorted by name."""
+        return _stems(self.folder / OPEN, INDEX_SUFFIX)
+
+
+def _stems(folder: Path, suffix: str) -> list[str]:
+    if not folder.is_dir():
+        return []
+    names = (path.name.removesuffix(suffix) for path in folder.iterdir() if path.name.endswith(suffix))
+    return sorted(name for name in names if is_segment_stem(name))
+
+
+def feed_folder(base: Path, feed: str) -> Path:
+    """Return a feed's folder.
+
+    Raises:
+        WireError: ``feed`` is no feed name, so it can name no folder either.
+    """
+    if not _FEED.fullmatch(feed):
+        raise WireError(f"{feed!r} is not a feed name", remedy="use letters, digits, - and _")
+    return base / feed
+
+
+def day_paths(base: Path, feed: str, date: dt.date) -> DayPaths:
+    """Return the paths of a feed's day."""
+    return DayPaths(feed_folder(base, feed) / date.isoformat(), date)
+
+
+def list_feeds(base: Path) -> list[str]:
+    """List the feeds that have at least one day."""
+    if not base.is_dir():
+        return []
+    names = sorted(path.name for path in base.iterdir() if _FEED.fullmatch(path.name) and path.is_dir())
+    return [name for name in names if list_days(base, name)]
+
+
+def list_days(base: Path, feed: str) -> list[DayPaths]:
+    """List a feed's days, oldest first."""
+    folder = feed_folder(base, feed)
+    if not folder.is_dir():
+        return []
+    dates = sorted(path.name for path in folder.iterdir() if _DATE.fullmatch(path.name) and path.is_dir())
+    return [DayPaths(folder / name, date) for name in dates if (date := _parse_date(name)) is not None]
+
+
+def _parse_date(text: str) -> dt.date | None:
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        return None
