@@ -1,0 +1,1 @@
+"""Pants plugin: today's ruff in the goals `lint` and `fmt`."""
