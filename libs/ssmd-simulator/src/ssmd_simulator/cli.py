@@ -1,0 +1,95 @@
+"""``ssmd-simulator``: an exchange on this machine, for development and tests."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ssmd_common.errors import ConfigError
+from ssmd_common.service import lifecycle, logs
+from ssmd_simulator.run import Door, Generated, Replayed, Settings, run
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(add_completion=False)
+
+_DEFAULT_PORT = 8765
+_DEFAULT_SEED = 1
+_DEFAULT_MARKETS = 20
+
+
+@app.command()
+def simulate(
+    *,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = _DEFAULT_PORT,
+    rate: Annotated[
+        str, typer.Option(help="Data frames a second for each connection, or `max` for as fast as it reads.")
+    ] = "100",
+    seed: Annotated[
+        int | None, typer.Option(help=f"What the market follows from.  [default: {_DEFAULT_SEED}]")
+    ] = None,
+    markets: Annotated[
+        int | None, typer.Option(min=1, help=f"How many markets are listed.  [default: {_DEFAULT_MARKETS}]")
+    ] = None,
+    capture: Annotated[Path | None, typer.Option(help="Play back this recording in place of a market.")] = None,
+    speed: Annotated[
+        float | None, typer.Option(help="How many times faster than recorded to play back.  [default: 1]")
+    ] = None,
+    public_key: Annotated[Path | None, typer.Option(help="PEM file of the RSA key that may connect.")] = None,
+    key_id: Annotated[str | None, typer.Option(help="That key's id.")] = None,
+    generate_keys: Annotated[
+        Path | None, typer.Option(help="Keep a key pair and its id in this folder, made when it holds none.")
+    ] = None,
+    no_auth: Annotated[bool, typer.Option("--no-auth", help="Let everybody connect, on any path.")] = False,
+    ready_file: Annotated[Path | None, typer.Option(help="Write the URL here once clients can connect.")] = None,
+    sent_log: Annotated[Path | None, typer.Option(help="Note every frame sent in this new file.")] = None,
+) -> int:
+    """Speak Kalshi's WebSocket protocol: a market made up from a seed, or a recording played back once."""
+    logs.configure("ssmd-simulator")
+    door = Door(public_key=public_key, key_id=key_id, keys_folder=generate_keys, open_to_all=no_auth)
+    play: Generated | Replayed
+    if capture is None:
+        if speed is not None:
+            raise ConfigError("is for a recording", field="--speed", remedy="give --capture too, or use --rate")
+        play = Generated(
+            seed=_DEFAULT_SEED if seed is None else seed,
+            markets=_DEFAULT_MARKETS if markets is None else markets,
+            rate=_rate(rate),
+        )
+    else:
+        if seed is not None or markets is not None:
+            raise ConfigError(
+                "are for a made-up market", field="--seed and --markets", remedy="leave out --capture"
+            )
+        play = Replayed(
+            capture=capture, speed=_positive(1.0 if speed is None else speed, "--speed"), rate=_rate(rate)
+        )
+    settings = Settings(door=door, play=play, host=host, port=port, ready_file=ready_file, sent_log=sent_log)
+    return lifecycle.run(lambda stop: run(settings, stop))
+
+
+def _rate(text: str) -> float | None:
+    if text == "max":
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    return _positive(number, "--rate", remedy="frames a second, or `max`")
+
+
+def _positive(number: float, option: str, *, remedy: str = "") -> float:
+    if not (math.isfinite(number) and number > 0):
+        raise ConfigError("must be a number above 0", field=option, remedy=remedy)
+    return number
+
+
+def main() -> None:
+    """Run the command line."""
+    lifecycle.run_app(app)

@@ -1,0 +1,114 @@
+"""The two things this exchange can do with a client: play a market, or play back a recording.
+
+Between `server`, which opens connections, and the pure modules, which decide what is said in them. Both keep
+the time, neither knows sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from ssmd_simulator.acks import Acks
+from ssmd_simulator.market import Exchange
+from ssmd_simulator.pace import Pace
+from ssmd_simulator.protocol import Session
+
+if TYPE_CHECKING:
+    from ssmd_simulator.captures import Capture
+    from ssmd_simulator.peer import Peer
+
+__all__ = ["GeneratedRoad", "ReplayedRoad", "Road"]
+
+#: Frames sent before other tasks get their turn.
+_GROUP = 64
+#: A client that said nothing for so long has sent all its first commands.
+_SETTLED_S = 0.3
+
+
+class Road(Protocol):
+    """What a client is served with."""
+
+    async def serve(self, peer: Peer) -> None:
+        """Serve one client until it is gone or the task is cancelled."""
+
+
+class GeneratedRoad:
+    """Markets from a seed; each connection has its own, so clients do not disturb each other.
+
+    The nth connection of every run with the same seed, markets and commands gets the same frames, times apart.
+
+    Args:
+        seed: The run's seed.
+        markets: How many markets are listed.
+        rate: Data frames a second for each connection; None for as fast as it reads.
+    """
+
+    def __init__(self, *, seed: int, markets: int, rate: float | None) -> None:
+        self._seed = seed
+        self._markets = markets
+        self._rate = rate
+
+    async def serve(self, peer: Peer) -> None:
+        """Answer commands as they come and send data frames as they fall due, from this one task.
+
+        One task, since frames have to leave in the order in which they got their seqs.
+        """
+        session = Session(Exchange(self._seed, self._markets, stream=peer.number))
+        pace = Pace(self._rate)
+        while True:
+            wait_s = pace.wait_s(time.monotonic()) if session.streaming else None
+            message = await peer.receive(wait_s)
+            if message is not None:
+                await peer.send(session.handle(message, time.time_ns()))
+                continue
+            due = pace.take(time.monotonic(), _GROUP)
+            await peer.send(session.next_frames(due, time.time_ns()))
+            await asyncio.sleep(0)
+
+
+class ReplayedRoad:
+    """A recording, sent verbatim once in a run; every connection gets answers to its commands and pings.
+
+    The first client to subscribe gets the recording. When it is cut off in the middle, the next one (waiting
+    or yet to come) goes on with the frame that was interrupted; after the last frame there are pings only.
+
+    Args:
+        capture: The recording.
+        speed: How many times faster than recorded.
+        rate: Frames a second at speed 1 where the recording has no times; None for as fast as possible.
+    """
+
+    def __init__(self, capture: Capture, *, speed: float, rate: float | None) -> None:
+        self._frames = capture.frames
+        self._due_s = capture.due_s(speed=speed, rate=rate)
+        self._sids = capture.sids()
+        self._next = 0
+        self._turn = asyncio.Lock()
+
+    async def serve(self, peer: Peer) -> None:
+        """Answer commands; once they have settled, play what is left of the recording."""
+        acks = Acks(self._sids)
+        timeout_s: float | None = None
+        while (message := await peer.receive(timeout_s)) is not None:
+            timeout_s = _SETTLED_S
+            await peer.send(acks.answer(message))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._play(peer))
+            while (message := await peer.receive()) is not None:
+                await peer.send(acks.answer(message))
+
+    async def _play(self, peer: Peer) -> None:
+        async with self._turn:
+            begun_s, first_due_s = time.monotonic(), self._due_s[min(self._next, len(self._frames) - 1)]
+            while self._next < len(self._frames):
+                elapsed_s = time.monotonic() - begun_s + first_due_s
+                due = bisect.bisect_right(
+                    self._due_s, elapsed_s, self._next, min(self._next + _GROUP, len(self._frames))
+                )
+                await peer.send(self._frames[self._next : due])
+                self._next = due
+                ahead_s = 0.0 if due == len(self._frames) else self._due_s[due] - elapsed_s
+                await asyncio.sleep(max(0.0, ahead_s))

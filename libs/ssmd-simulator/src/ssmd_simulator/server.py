@@ -1,0 +1,209 @@
+"""The exchange's WebSocket server: opens connections whose handshake is good and serves each with the road.
+
+The last step of the data path here, and the first of a connector's. The shell around `auth` (who may in),
+`roads` (what they are sent) and `peer` (how).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+from websockets.asyncio.server import serve
+from websockets.exceptions import ConnectionClosed
+
+from ssmd_common.errors import ConfigError
+from ssmd_simulator import auth
+from ssmd_simulator.peer import GroupingConnection, Peer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from websockets.asyncio.server import Server, ServerConnection
+    from websockets.datastructures import Headers
+    from websockets.http11 import Request, Response
+
+    from ssmd_simulator.peer import SentLog
+    from ssmd_simulator.roads import Road
+
+__all__ = ["Simulator"]
+
+log = structlog.get_logger()
+
+_PING_BODY = b"heartbeat"
+#: A client that does not answer the closing handshake is cut off after this.
+_CLOSE_TIMEOUT_S = 2.0
+#: Bytes that may wait for a slow client inside this process before the road has to wait.
+_WRITE_BUFFER_BYTES = 256 * 1024
+_GOING_AWAY = 1001
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen; port 0 takes a free one."""
+
+    host: str
+    port: int
+
+
+class Simulator:
+    """A running exchange, used as an async context manager.
+
+    Args:
+        road: What every client is served with.
+        keys: The public keys that may connect, by key id; None opens the door, and any path, to everybody.
+        host: The address to listen on.
+        port: The port to listen on; 0 takes a free one.
+        sent_log: Where every frame sent is noted, if anywhere; the caller closes it.
+        ping_interval_s: Seconds between pings.
+
+    Raises:
+        ConfigError: The address cannot be listened on.
+
+    Attributes:
+        url: Where clients connect; known once it runs.
+        frames: How many frames were sent on all connections so far.
+        connections: How many connections were opened so far.
+    """
+
+    def __init__(
+        self,
+        road: Road,
+        *,
+        keys: Mapping[str, RSAPublicKey] | None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        sent_log: SentLog | None = None,
+        ping_interval_s: float = 10.0,
+    ) -> None:
+        self.url = ""
+        self.connections = 0
+        self._road = road
+        self._keys = keys
+        self._address = Address(host, port)
+        self._sent_log = sent_log
+        self._ping_interval_s = ping_interval_s
+        self._server: Server | None = None
+        self._closed_frames = 0
+        self._peers: set[Peer] = set()
+        self._failed: asyncio.Future[None] | None = None
+
+    @property
+    def frames(self) -> int:
+        """How many frames were sent on all connections so far."""
+        return self._closed_frames + sum(peer.frames for peer in self._peers)
+
+    async def __aenter__(self) -> Self:
+        self._failed = asyncio.get_running_loop().create_future()
+        # Its own lines tell of every connection; ours do already.
+        library_log = logging.getLogger("ssmd_simulator.websockets")
+        library_log.setLevel(logging.CRITICAL)
+        try:
+            self._server = await serve(
+                self._serve,
+                self._address.host,
+                self._address.port,
+                process_request=self._admit,
+                create_connection=GroupingConnection,
+                compression=None,
+                ping_interval=None,
+                close_timeout=_CLOSE_TIMEOUT_S,
+                write_limit=_WRITE_BUFFER_BYTES,
+                logger=library_log,
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {self._address.host}:{self._address.port}: {error.strerror or error}",
+                field="--port",
+                remedy="stop what listens there, or use --port 0 for a free one",
+            ) from error
+        host, port = self._server.sockets[0].getsockname()[:2]
+        self.url = f"ws://{f'[{host}]' if ':' in host else host}:{port}{auth.PATH}"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._server is not None:
+            self._server.close(code=_GOING_AWAY)
+            await self._server.wait_closed()
+
+    async def failure(self) -> None:
+        """Wait until serving a client breaks in a way nobody foresaw, and raise what broke it."""
+        if self._failed is not None:
+            await asyncio.shield(self._failed)
+
+    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answer an opening request; None lets it in."""
+        if self._keys is None:
+            return None
+        path = request.path.partition("?")[0]
+        if path != auth.PATH:
+            return _refuse(connection, HTTPStatus.NOT_FOUND, "not_found", f"the path is {auth.PATH}")
+        handshake = auth.Handshake(
+            target=request.path,
+            key_id=_only(request.headers, auth.KEY_HEADER),
+            signature=_only(request.headers, auth.SIGNATURE_HEADER),
+            timestamp=_only(request.headers, auth.TIMESTAMP_HEADER),
+        )
+        refusal = auth.check(handshake, self._keys, time.time_ns() // 1_000_000)
+        if refusal is None:
+            return None
+        log.warning("handshake_refused", reason=refusal.value)
+        return _refuse(connection, HTTPStatus.UNAUTHORIZED, refusal.value, refusal.text)
+
+    async def _serve(self, socket: ServerConnection) -> None:
+        # What `create_connection` above makes.
+        assert isinstance(socket, GroupingConnection)  # noqa: S101 - tells the type checker, and cannot fail
+        self.connections += 1
+        peer = Peer(socket, self.connections, self._sent_log)
+        self._peers.add(peer)
+        log.info("connection_opened", connection=peer.number)
+        try:
+            await self._attend(socket, peer)
+        except Exception as error:
+            if self._failed is not None and not self._failed.done():
+                self._failed.set_exception(error)
+            raise
+        finally:
+            self._peers.discard(peer)
+            self._closed_frames += peer.frames
+            log.info("connection_closed", connection=peer.number, frames=peer.frames, total_frames=self.frames)
+
+    async def _attend(self, socket: ServerConnection, peer: Peer) -> None:
+        """Serve one client until it is gone."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                working = (
+                    tasks.create_task(self._road.serve(peer)),
+                    tasks.create_task(peer.ping(self._ping_interval_s, _PING_BODY)),
+                    tasks.create_task(peer.listen()),
+                )
+                await socket.wait_closed()
+                for task in working:
+                    task.cancel()
+        except* ConnectionClosed:
+            pass
+
+
+def _only(headers: Headers, name: str) -> str | None:
+    values = headers.get_all(name)
+    return values[0] if len(values) == 1 else None
+
+
+def _refuse(connection: ServerConnection, status: HTTPStatus, code: str, message: str) -> Response:
+    response = connection.respond(
+        status, msgspec.json.encode({"error": {"code": code, "message": message}}).decode()
+    )
+    del response.headers["Content-Type"]
+    response.headers["Content-Type"] = "application/json"
+    return response
