@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
 from ssmd_common.errors import ConfigError
+from ssmd_common.service.address import Address, parse_addr
 from ssmd_common.service.telemetry import CONTENT_TYPE
 
 if TYPE_CHECKING:
@@ -30,43 +30,7 @@ log = structlog.get_logger()
 _MAX_HEAD_BYTES = 8 << 10
 _HEAD_TIMEOUT_S = 5.0
 _MAX_CONNECTIONS = 64
-_MAX_PORT = 65535
 _NOT_YET = "starting"
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A host and port to listen on; port 0 asks the system for a free one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def parse_addr(text: str, *, option: str = "--health-addr") -> Address:
-    """Read ``host:port`` or ``[ipv6]:port``.
-
-    Args:
-        text: The address as configured.
-        option: The option or field that holds it, for the error.
-
-    Raises:
-        ConfigError: The text is no such address.
-    """
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        host = ""
-    if not (host and colon and port.isascii() and port.isdigit() and int(port) <= _MAX_PORT):
-        raise ConfigError(
-            f"{text!r} is no address to listen on",
-            field=option,
-            remedy="write HOST:PORT, such as 127.0.0.1:8080, or 0.0.0.0:8080 for every interface",
-        )
-    return Address(host, int(port))
 
 
 class Conditions:

@@ -1,0 +1,48 @@
+"""Addresses to listen on, as written in options and configuration files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ssmd_common.errors import ConfigError
+
+__all__ = ["Address", "parse_addr"]
+
+_MAX_PORT = 65535
+_MAX_PORT_DIGITS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host and port to listen on; port 0 asks the system for a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_addr(text: str, *, option: str = "--health-addr") -> Address:
+    """Read ``host:port`` or ``[ipv6]:port``.
+
+    Args:
+        text: The address as configured.
+        option: The option or field that holds it, for the error.
+
+    Raises:
+        ConfigError: The text is no such address.
+    """
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""
+    digits = port.isascii() and port.isdigit() and len(port) <= _MAX_PORT_DIGITS
+    if not (host and colon and digits and int(port) <= _MAX_PORT):
+        raise ConfigError(
+            f"{text!r} is no address to listen on",
+            field=option,
+            remedy="write HOST:PORT, such as 127.0.0.1:8080, or 0.0.0.0:8080 for every interface",
+        )
+    return Address(host, int(port))
