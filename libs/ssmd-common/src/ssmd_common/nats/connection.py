@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import ssl
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import nats.errors
 import structlog
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from ssmd_common.config.nats import NatsSettings
 
-__all__ = ["NatsClient", "RawHandler", "close", "connect"]
+__all__ = ["NatsClient", "RawHandler", "Waitable", "close", "connect"]
 
 log = structlog.get_logger()
 
@@ -40,6 +40,15 @@ CONNECT_TIMEOUT_S = 5
 LOG_EVERY_S = 5.0
 CLOSE_TIMEOUT_S = 5.0
 PENDING_SIZE_BYTES = 16 * 1024 * 1024
+
+
+class Waitable(Protocol):
+    """Something that ends a wait: an ``asyncio.Event``, or the service's ``Stop``."""
+
+    async def wait(self) -> object:
+        """Return once the wait must end."""
+        ...
+
 
 if TYPE_CHECKING:
     RawHandler = Callable[[bytes, bytes, bytes | None, bytes], None]
@@ -160,7 +169,7 @@ async def connect(
     on_closed: Callable[[], Awaitable[None]] | None = None,
     on_disconnected: Callable[[], Awaitable[None]] | None = None,
     on_reconnected: Callable[[], Awaitable[None]] | None = None,
-    stop: asyncio.Event | None = None,
+    stop: Waitable | None = None,
 ) -> NatsClient:
     """Connect to NATS, waiting as long as it takes for a server to answer.
 

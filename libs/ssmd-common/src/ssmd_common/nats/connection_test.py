@@ -28,8 +28,8 @@ def guarded(tmp_path: Path) -> Iterator[NatsServer]:
     server.stop()
 
 
-def settings(server: NatsServer, secret: str = "right") -> NatsSettings:
-    return NatsSettings(url=server.url, user="writer", password=SecretStr(secret))
+def settings(server: NatsServer, given: str = "right") -> NatsSettings:
+    return NatsSettings(url=server.url, user="writer", password=SecretStr(given))
 
 
 async def test_a_block_of_messages_goes_out_and_comes_back_raw(guarded: NatsServer) -> None:

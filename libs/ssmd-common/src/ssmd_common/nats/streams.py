@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from nats.aio.client import Client
 
+    from ssmd_common.nats.connection import Waitable
+
 __all__ = [
     "ApiError",
     "StoredMessage",
@@ -296,7 +298,7 @@ def _covers(taken: str, subject: str) -> bool:
     return len(ours) == len(theirs)
 
 
-async def wait_for_stream(nc: Client, stream: str, *, stop: asyncio.Event | None = None) -> StreamInfo:
+async def wait_for_stream(nc: Client, stream: str, *, stop: Waitable | None = None) -> StreamInfo:
     """Return ``stream`` once it exists, saying every few seconds that it does not yet.
 
     Raises:

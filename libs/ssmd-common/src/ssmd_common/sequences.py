@@ -1,0 +1,134 @@
+"""The exchange's own sequence numbers, followed frame by frame: what never reached us shows here.
+
+Pure: numbers in, findings out. A key is whatever the exchange counts by: a subscription id (Kalshi), a product
+(Coinbase), a symbol and message type (Binance). Every frame that carries a number advances it, control frames
+too. One tracker lives as long as one connection, since exchanges start again on the next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["SequenceGap", "SequenceRepeat", "SequenceTracker"]
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceGap:
+    """Numbers were skipped.
+
+    Attributes:
+        key: What the sequence belongs to.
+        after_seq: Highest number received before.
+        next_seq: The number received instead of ``after_seq + 1``.
+        missing_count: How many were skipped; None where the exchange leaves holes of its own.
+        after_ns: When ``after_seq`` was received; None where nothing was.
+    """
+
+    key: str
+    after_seq: int
+    next_seq: int
+    missing_count: int | None
+    after_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceRepeat:
+    """A number at or below the highest came again: a duplicate, or a frame that was overtaken.
+
+    Attributes:
+        key: What the sequence belongs to.
+        highest_seq: Highest number received so far; it stays.
+        seq: The number that came.
+        was_missing: Whether it fills part of a gap found before.
+    """
+
+    key: str
+    highest_seq: int
+    seq: int
+    was_missing: bool
+
+
+class SequenceTracker:
+    """Follows any number of sequences of one connection.
+
+    Args:
+        starts_at: First number of every sequence, where the exchange promises one: a first frame above it is a
+            gap. None takes whatever comes first as the beginning.
+        leaves_holes: Whether the exchange's sequence skips numbers without loss (a filtered channel); only
+            repeats are found then.
+    """
+
+    __slots__ = ("_highest", "_leaves_holes", "_missing", "_starts_at")
+
+    _MAX_MISSING_RANGES = 1024
+
+    def __init__(self, *, starts_at: int | None = None, leaves_holes: bool = False) -> None:
+        self._starts_at = starts_at
+        self._leaves_holes = leaves_holes
+        self._highest: dict[str, tuple[int, int]] = {}
+        self._missing: dict[str, list[tuple[int, int]]] = {}
+
+    def observe(
+        self, key: str, first: int, last: int | None = None, *, at_ns: int = 0
+    ) -> SequenceGap | SequenceRepeat | None:
+        """Take the numbers of one frame.
+
+        Args:
+            key: What the sequence belongs to.
+            first: The frame's number, or the first of its range.
+            last: The last of its range (inclusive); None for a single number.
+            at_ns: When the frame was received.
+
+        Returns:
+            What is wrong with them, or None when they continue the sequence.
+        """
+        if last is None or last < first:
+            last = first
+        known = self._highest.get(key)
+        if known is None:
+            self._highest[key] = (last, at_ns)
+            if self._starts_at is None or self._leaves_holes or first <= self._starts_at:
+                return None
+            return self._gap(key, self._starts_at - 1, first, None)
+        highest, highest_ns = known
+        if first == highest + 1 or (self._leaves_holes and first > highest):
+            self._highest[key] = (last, at_ns)
+            return None
+        if first > highest:
+            self._highest[key] = (last, at_ns)
+            return self._gap(key, highest, first, highest_ns)
+        if last > highest:
+            # A range that overlaps what is known and goes on: nothing is missing.
+            self._highest[key] = (last, at_ns)
+            return None
+        return SequenceRepeat(key, highest, first, self._fill(key, first, last))
+
+    def highest(self, key: str) -> int | None:
+        """Return the highest number of ``key`` so far; None before its first."""
+        known = self._highest.get(key)
+        return known[0] if known else None
+
+    def forget(self, key: str) -> None:
+        """Forget a sequence that the exchange ended."""
+        self._highest.pop(key, None)
+        self._missing.pop(key, None)
+
+    def _gap(self, key: str, after: int, following: int, after_ns: int | None) -> SequenceGap:
+        ranges = self._missing.setdefault(key, [])
+        ranges.append((after + 1, following))
+        del ranges[: -self._MAX_MISSING_RANGES]
+        return SequenceGap(key, after, following, following - after - 1, after_ns)
+
+    def _fill(self, key: str, first: int, last: int) -> bool:
+        """Take ``first..last`` out of the missing ranges; tell whether any of it was missing."""
+        ranges = self._missing.get(key)
+        if not ranges:
+            return False
+        kept: list[tuple[int, int]] = []
+        for start, end in ranges:
+            kept.extend(
+                piece for piece in ((start, min(end, first)), (max(start, last + 1), end)) if piece[0] < piece[1]
+            )
+        filled = kept != ranges
+        self._missing[key] = kept
+        return filled

@@ -1,0 +1,1 @@
+"""The connector: reads one exchange's WebSocket and publishes every frame, bytes unchanged, to JetStream."""

@@ -1,0 +1,183 @@
+"""From a routed frame to its message: subject, headers and identity, made without touching the bytes.
+
+Every frame yields exactly one message under its frame number. Data keeps its bytes as the payload; a control
+frame travels inside a ``control`` event, an unreadable one inside ``frame_unparsed``, and one too large to publish
+is told of by ``frame_oversize``. Pure: the caller brings the clock.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ssmd_common.errors import WireError
+from ssmd_common.events import Control, FrameOversize, FrameUnparsed, encode_event, event_name
+from ssmd_common.frames import MSG_ID_HEADER, RECEIVED_NS_HEADER, TICKERS_HEADER, TYPE_HEADER, encode_tickers
+from ssmd_common.subjects import encode_token
+from ssmd_connector.venues.venue import UNTYPED, Kind
+
+if TYPE_CHECKING:
+    from ssmd_common.events import CaptureEvent
+    from ssmd_common.subjects import SubjectBuilder
+    from ssmd_connector.venues.venue import Route
+
+__all__ = ["Capture", "Message"]
+
+MAX_TICKERS_HEADER_BYTES = 32 * 1024
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """One message ready to publish. A msgspec struct, since one is made for every frame.
+
+    Attributes:
+        subject: Where it goes.
+        headers: Its NATS header block, status line and blank line included.
+        payload: Its bytes.
+        connection: The connection its acknowledgement counts for.
+        frame_no: The frame it carries; 0 for an event that is no frame.
+    """
+
+    subject: bytes
+    headers: bytes
+    payload: bytes
+    connection: int
+    frame_no: int
+
+    @property
+    def size(self) -> int:
+        """What the server counts against ``max_payload``."""
+        return len(self.headers) + len(self.payload)
+
+
+class Capture:
+    """Makes the messages of one session.
+
+    Args:
+        session: The session's name, instance and ULID.
+        subjects: The feed's subjects.
+    """
+
+    def __init__(self, session: str, subjects: SubjectBuilder) -> None:
+        self.session = session
+        self._subjects = subjects
+        self._events = 0
+        self._subject_cache: dict[tuple[str, str | None], tuple[bytes, str]] = {}
+
+    def frame(
+        self, route: Route, frame: bytes, *, connection: int, frame_no: int, received_ns: int, limit: int
+    ) -> Message:
+        """Return the message of a frame.
+
+        Args:
+            route: Where the venue sends it.
+            frame: Its bytes.
+            connection: Number of the connection in the session.
+            frame_no: Its number in the connection.
+            received_ns: When it came off the socket.
+            limit: Largest message, header included, that can be published.
+        """
+        if route.kind is Kind.DATA:
+            message = self._data(route, frame, connection, frame_no, received_ns)
+        else:
+            message = self._carried(route, frame, connection, frame_no, received_ns)
+        if message.size <= limit:
+            return message
+        return self.oversize(frame, connection=connection, frame_no=frame_no, received_ns=received_ns, limit=limit)
+
+    def oversize(self, frame: bytes, *, connection: int, frame_no: int, received_ns: int, limit: int) -> Message:
+        """Return the message that stands for a frame too large to publish."""
+        event = FrameOversize(
+            session=self.session,
+            connection=connection,
+            at_ns=received_ns,
+            frame_no=frame_no,
+            length=len(frame),
+            sha256=hashlib.sha256(frame).hexdigest(),
+            limit=limit,
+        )
+        return self._event_message(event, frame_no)
+
+    def event(self, event: CaptureEvent) -> Message:
+        """Return the message of an event that is no frame, under the session's next event number."""
+        return self._event_message(event, 0)
+
+    def _data(self, route: Route, frame: bytes, connection: int, frame_no: int, received_ns: int) -> Message:
+        place = self._subject_cache.get((route.type, route.ticker))
+        if place is None:
+            place = self._place(route)
+        subject, fields = place
+        if route.tickers:
+            fields += _tickers_field(route.tickers)
+        headers = (
+            f"NATS/1.0\r\n{MSG_ID_HEADER}: {self.session}.{connection}.{frame_no}\r\n"
+            f"{RECEIVED_NS_HEADER}: {received_ns}\r\n{fields}\r\n"
+        )
+        return Message(subject, headers.encode("ascii"), frame, connection, frame_no)
+
+    def _place(self, route: Route) -> tuple[bytes, str]:
+        """Return the subject and the header fields that follow from type and ticker alone."""
+        try:
+            kind, subject_type = encode_token(route.type), route.subject_type
+        except WireError:
+            kind, subject_type = UNTYPED, UNTYPED
+        fields = f"{TYPE_HEADER}: {kind}\r\n"
+        try:
+            subject = self._subjects.json(subject_type, route.ticker)
+        except WireError:
+            # A ticker too long for a subject token; the header has room for it.
+            subject = self._subjects.json(subject_type, None)
+            fields += _tickers_field((route.ticker or "",))
+        place = subject.encode("ascii"), fields
+        if len(self._subject_cache) >= 1 << 17:
+            self._subject_cache.clear()
+        self._subject_cache[route.type, route.ticker] = place
+        return place
+
+    def _carried(self, route: Route, frame: bytes, connection: int, frame_no: int, received_ns: int) -> Message:
+        event: CaptureEvent
+        if route.kind is Kind.CONTROL:
+            try:
+                text, encoded = frame.decode("utf-8"), False
+            except UnicodeDecodeError:
+                text, encoded = base64.b64encode(frame).decode("ascii"), True
+            event = Control(
+                session=self.session,
+                connection=connection,
+                at_ns=received_ns,
+                frame_no=frame_no,
+                frame=text,
+                base64=encoded,
+            )
+        else:
+            event = FrameUnparsed(
+                session=self.session,
+                connection=connection,
+                at_ns=received_ns,
+                frame_no=frame_no,
+                data=base64.b64encode(frame).decode("ascii"),
+                reason=route.reason,
+            )
+        return self._event_message(event, frame_no)
+
+    def _event_message(self, event: CaptureEvent, frame_no: int) -> Message:
+        number = str(frame_no)
+        if frame_no == 0:
+            self._events += 1
+            number = f"e{self._events}"
+        headers = (
+            f"NATS/1.0\r\n{MSG_ID_HEADER}: {self.session}.{event.connection}.{number}\r\n"
+            f"{RECEIVED_NS_HEADER}: {event.at_ns}\r\n\r\n"
+        )
+        subject = self._subjects.capture(event_name(event)).encode("ascii")
+        return Message(subject, headers.encode("ascii"), encode_event(event), event.connection, frame_no)
+
+
+def _tickers_field(tickers: tuple[str, ...]) -> str:
+    try:
+        value = encode_tickers(list(tickers))
+    except WireError:
+        return ""
+    return f"{TICKERS_HEADER}: {value}\r\n" if len(value) <= MAX_TICKERS_HEADER_BYTES else ""

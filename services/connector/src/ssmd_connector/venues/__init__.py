@@ -1,0 +1,1 @@
+"""Where exchanges differ: how a frame is routed and what is said to the exchange. All of it pure."""
