@@ -1,0 +1,238 @@
+"""What a connector does with a feed and an environment: which of what they say it can do, does, or leaves alone.
+
+Pure: the day and the environment variables are given. The refusals stand here, apart from the models, because a
+file that asks for something unsupported is well-formed all the same.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from ssmd_common.config.credentials import fetch_fields, parse_source
+from ssmd_common.errors import ConfigError, CredentialError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import date
+
+    from pydantic import SecretStr
+
+    from ssmd_common.config.environment import Environment, KeySpec
+    from ssmd_common.config.feed import Feed, FeedVersion
+
+__all__ = [
+    "KalshiCredentials",
+    "endpoint",
+    "kalshi_credentials",
+    "require_supported",
+    "unknown_variables",
+    "unused_fields",
+    "version_in_force",
+]
+
+_API_KEY, _PRIVATE_KEY = "api_key", "private_key"
+_DEFAULT_KEY_SOURCE = "env:KALSHI_API_KEY,KALSHI_PRIVATE_KEY"
+_USE_DEMO = "KALSHI_USE_DEMO"
+_TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
+
+_KNOWN_VARIABLES = (
+    *("KALSHI_API_KEY", "KALSHI_PRIVATE_KEY", _USE_DEMO),
+    *("SSMD_CAPTURES", "SSMD_PANTS_PYTHON", "SSMD_TEST_NATS"),
+)
+_SERVICE_LINK = re.compile(r".+_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_[0-9]+_(TCP|UDP)(_.+)?)?)")
+"""Variables Kubernetes sets for a service named ``ssmd-…``."""
+
+
+def require_supported(feed: Feed, env: Environment, today: date) -> None:
+    """Refuse what no connector does yet, and what cannot be meant.
+
+    Args:
+        feed: The feed.
+        env: The environment to capture it in.
+        today: The day, in UTC.
+
+    Raises:
+        ConfigError: Naming what is refused, and what to do where there is something.
+    """
+    if env.transport.type == "memory":
+        raise ConfigError("Memory transport not supported - connector requires NATS", field="transport.type")
+    if env.transport.type == "mqtt":
+        raise ConfigError("MQTT transport not yet supported", field="transport.type")
+    if feed.type != "websocket":
+        raise ConfigError(f"{feed.type.capitalize()} feeds not yet supported", field="type")
+    if env.feed != feed.name:
+        raise ConfigError(
+            f"environment {env.name} is for feed {env.feed}, not {feed.name}",
+            field="feed",
+            remedy="give the feed and environment that belong together",
+        )
+    if feed.status == "disabled":
+        raise ConfigError(
+            f"feed {feed.name} is disabled", field="status", remedy="set status: active to capture it"
+        )
+    version = version_in_force(feed, today)
+    if version.protocol.transport not in ("ws", "wss") or version.protocol.message != "json":
+        raise ConfigError(
+            f"{version.protocol.message} over {version.protocol.transport} not yet supported",
+            field="protocol",
+            remedy="only json over wss or ws is captured",
+        )
+    if urlsplit(env.endpoint or version.endpoint).scheme not in ("ws", "wss"):
+        raise ConfigError(
+            "endpoint is no WebSocket address", field="endpoint", remedy="it starts with wss:// (or ws://)"
+        )
+    venue = feed.websocket_settings().venue
+    if version.auth_method not in ("none", "api_key") or (version.auth_method == "api_key" and venue != "kalshi"):
+        raise ConfigError(
+            f"auth_method {version.auth_method} not yet supported with venue {venue}",
+            field="auth_method",
+            remedy="api_key needs venue: kalshi; public feeds say none",
+        )
+
+
+def version_in_force(feed: Feed, today: date) -> FeedVersion:
+    """Return the feed's interface of today.
+
+    Raises:
+        ConfigError: None is in force.
+    """
+    version = feed.version_on(today)
+    if version is None:
+        known = ", ".join(f"{known.version} from {known.effective_from}" for known in feed.versions)
+        raise ConfigError(
+            f"no version of {feed.name} is in force on {today} ({known})",
+            field="versions",
+            remedy="add the exchange's current interface",
+        )
+    return version
+
+
+def endpoint(feed: Feed, env: Environment, today: date, environ: Mapping[str, str]) -> str:
+    """Return the address to connect to.
+
+    The environment's own comes first; then Kalshi's demo, where ``KALSHI_USE_DEMO`` says so and the environment
+    names no keys; then the version's.
+
+    Raises:
+        ConfigError: No version is in force, or the variable is neither true nor false.
+    """
+    if env.endpoint is not None:
+        return env.endpoint
+    settings = feed.websocket_settings()
+    if settings.venue == "kalshi" and env.keys is None and _use_demo(environ):
+        return settings.kalshi_settings.demo_endpoint
+    return version_in_force(feed, today).endpoint
+
+
+def _use_demo(environ: Mapping[str, str]) -> bool:
+    value = environ.get(_USE_DEMO, "").strip().lower()
+    if value not in _TRUE + _FALSE:
+        raise ConfigError("is neither true nor false", field=_USE_DEMO, remedy="set it to true or false")
+    return value in _TRUE
+
+
+@dataclass(frozen=True, slots=True)
+class KalshiCredentials:
+    """What signs Kalshi's handshake.
+
+    Attributes:
+        api_key: The key's id.
+        private_key: PEM text of the RSA key.
+        where: Where they came from, for errors.
+    """
+
+    api_key: SecretStr
+    private_key: SecretStr
+    where: str
+
+
+def kalshi_credentials(feed: Feed, env: Environment, environ: Mapping[str, str]) -> KalshiCredentials | None:
+    """Fetch Kalshi's key, afresh at every call.
+
+    The environment's only key is taken, or the one named as the feed; without a ``keys`` section the two variables
+    ``KALSHI_API_KEY`` and ``KALSHI_PRIVATE_KEY``.
+
+    Returns:
+        The key, or ``None`` where the environment says ``required: false`` and it is not there.
+
+    Raises:
+        CredentialError: A part is missing.
+        ConfigError: Several keys and none named as the feed, or a key without the two parts.
+    """
+    if env.keys is None:
+        return _credentials((_API_KEY, _PRIVATE_KEY), _DEFAULT_KEY_SOURCE, environ)
+    name, spec = _kalshi_key(feed, env.keys)
+    if not {_API_KEY, _PRIVATE_KEY} <= set(spec.fields):
+        raise ConfigError(
+            f"needs the fields {_API_KEY} and {_PRIVATE_KEY}, has {', '.join(spec.fields)}",
+            field=f"keys.{name}.fields",
+            remedy=f"name them so, in the order of {spec.source}",
+        )
+    try:
+        return _credentials(spec.fields, spec.source, environ)
+    except CredentialError:
+        if spec.required:
+            raise
+        return None
+
+
+def _kalshi_key(feed: Feed, keys: Mapping[str, KeySpec]) -> tuple[str, KeySpec]:
+    if feed.name in keys:
+        return feed.name, keys[feed.name]
+    if len(keys) == 1:
+        return next(iter(keys.items()))
+    raise ConfigError(
+        f"holds {', '.join(keys) or 'no key'}; none is named {feed.name}",
+        field="keys",
+        remedy=f"name Kalshi's key {feed.name}",
+    )
+
+
+def _credentials(fields: Iterable[str], source: str, environ: Mapping[str, str]) -> KalshiCredentials:
+    parts = fetch_fields(tuple(fields), source, environ)
+    return KalshiCredentials(parts[_API_KEY], parts[_PRIVATE_KEY], where=source)
+
+
+def unused_fields(feed: Feed, env: Environment) -> list[str]:
+    """Return what the two files say and no connector looks at, a line each, for a warning."""
+    lines = [
+        f"{section}: accepted but unused by the connector"
+        for model, sections in (
+            (feed, ("defaults", "message_types", "calendar")),
+            (env, ("schema_name", "schedule", "storage")),
+        )
+        for section in (name.removesuffix("_name") for name in sections if name in model.model_fields_set)
+    ]
+    if feed.status == "deprecated":
+        lines.append("status: the feed is deprecated")
+    for name, spec in (env.keys or {}).items():
+        if len(env.keys or {}) > 1 and name != feed.name:
+            lines.append(f"keys.{name}: accepted but unused, the key named {feed.name} is taken ({spec.type})")
+    return lines
+
+
+def unknown_variables(
+    environ: Iterable[str], env: Environment | None = None, *, known: Iterable[str] = ()
+) -> list[str]:
+    """Return a line for each ``SSMD_*`` or ``KALSHI_*`` variable that nothing reads: likely misspelt.
+
+    Args:
+        environ: Names of the environment variables.
+        env: The environment file, whose key sources name variables of their own.
+        known: Further variables the caller reads.
+    """
+    read = {*_KNOWN_VARIABLES, *known}
+    for spec in ((env.keys or {}) if env else {}).values():
+        source = parse_source(spec.source)
+        read.update(source.places if source.kind == "env" else ())
+    lines = []
+    for name in sorted(environ):
+        if not name.startswith(("SSMD_", "KALSHI_")) or name in read or _SERVICE_LINK.fullmatch(name):
+            continue
+        near = difflib.get_close_matches(name, sorted(read), n=1)
+        lines.append(f"{name}: no such variable" + (f", did you mean {near[0]}?" if near else ""))
+    return lines

@@ -1,0 +1,282 @@
+"""What a feed file says about speaking with an exchange: its ``websocket`` section.
+
+Any exchange that sends JSON over a WebSocket is described by data alone (``venue: generic``): what to send after
+connecting, where type, symbol and sequence lie in a frame, which frames are control. Kalshi has a venue of its own,
+since its handshake is signed and its subscriptions are numbered.
+
+Places in a frame are *paths*: names and array indexes joined by dots, ``*`` for every element of an array. A frame
+whose root is an array starts with an index or ``*``::
+
+    product_id                 {"product_id": "BTC-USD"}
+    data.0.symbol              {"data": [{"symbol": "BTC/USD"}]}
+    price_changes.*.asset_id   every asset of {"price_changes": [{"asset_id": "1"}, {"asset_id": "2"}]}
+    *.event_type               [{"event_type": "book"}]
+
+Where a list of paths is asked for, the first that finds a value decides. Found values are text, or whole numbers
+(taken by their digits); anything else counts as not found.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+
+from ssmd_common.config.model import ByteCount, ConfigModel, Seconds, Text, invalid
+
+__all__ = [
+    "ANY_ELEMENT",
+    "Control",
+    "FrameMatch",
+    "KalshiSettings",
+    "KeepAlive",
+    "PathText",
+    "Place",
+    "Route",
+    "SequenceRule",
+    "SubscribeFrame",
+    "WebsocketSettings",
+    "path_segments",
+]
+
+ANY_ELEMENT = "*"
+"""The segment of a path that stands for every element of an array."""
+
+_INDEX = re.compile(r"[0-9]{1,6}")
+_MIB = 1 << 20
+_BOOK_TYPES = {"orderbook_snapshot": "orderbook", "orderbook_delta": "orderbook"}
+
+
+def path_segments(path: str) -> tuple[str | int, ...]:
+    """Return the segments of a path: names, array indexes, and :data:`ANY_ELEMENT`."""
+    return tuple(int(part) if _INDEX.fullmatch(part) else part for part in path.split("."))
+
+
+def _path(text: str) -> str:
+    if not all(text.split(".")) or text != text.strip():
+        raise invalid(f"{text!r} is no path", remedy="join names and array indexes by dots, such as data.0.symbol")
+    return text
+
+
+PathText = Annotated[str, AfterValidator(_path)]
+"""A path in a frame, as the module's docstring tells; :func:`path_segments` takes it apart."""
+
+
+class Place(ConfigModel):
+    """Where a value lies, and which part of it is meant. A bare path may stand for it.
+
+    Attributes:
+        path: The path.
+        after: Keep what follows the first of this text (``btcusdt@depth20`` after ``@`` is ``depth20``). A value
+            without it counts as not found.
+        before: Keep what precedes the first of this text; a value without it counts as not found.
+        upper: Change the result to capitals, where an exchange spells one symbol in two ways.
+    """
+
+    path: PathText
+    after: str = ""
+    before: str = ""
+    upper: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_bare_path(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
+    @property
+    def segments(self) -> tuple[str | int, ...]:
+        """The path, taken apart."""
+        return path_segments(self.path)
+
+
+class FrameMatch(ConfigModel):
+    """A property of a frame. A bare path may stand for "this path is there", even with a null.
+
+    Attributes:
+        path: The path.
+        equals: The value it must hold; without one any will do, null included.
+    """
+
+    path: PathText
+    equals: bool | int | str | None = None
+
+    @property
+    def any_value(self) -> bool:
+        """Whether the path being there is enough."""
+        return "equals" not in self.model_fields_set
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_bare_path(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
+
+class Route(ConfigModel):
+    """Where a frame says what it is, which decides its subject.
+
+    Attributes:
+        type: Places of the message type, the first found decides. With ``*`` in it, elements of different types
+            make a frame of no known type.
+        symbol: Places of the symbol, the first found decides. Several different symbols are all kept beside the
+            frame, and its subject names none.
+    """
+
+    type: tuple[Place, ...] = Field(min_length=1)
+    symbol: tuple[Place, ...] = ()
+
+
+class SequenceRule(ConfigModel):
+    """How some messages of the exchange are numbered, so that a loss before us can be seen.
+
+    Attributes:
+        kind: ``contiguous``: each number is the one before plus 1. ``increasing``: a number never goes back; it may
+            repeat, and holes mean nothing (a filtered channel leaves them). ``range``: each message covers
+            ``first`` to ``last`` and starts right after the one before.
+        types: Message types that are numbered so; empty means all that hold the value. Each rule counts by itself.
+        key: Places whose value names the counter, such as the symbol's; empty means one counter a connection.
+        value: Place of the number (``contiguous``, ``increasing``).
+        first: Place of a range's first number.
+        last: Place of a range's last number.
+    """
+
+    kind: Literal["contiguous", "increasing", "range"]
+    types: tuple[Text, ...] = ()
+    key: tuple[Place, ...] = ()
+    value: Place | None = None
+    first: Place | None = None
+    last: Place | None = None
+
+    @model_validator(mode="after")
+    def _places_fit_the_kind(self) -> Self:
+        given = {name for name in ("value", "first", "last") if getattr(self, name) is not None}
+        needed = {"first", "last"} if self.kind == "range" else {"value"}
+        if given != needed:
+            raise invalid(f"kind {self.kind} goes with {' and '.join(sorted(needed))} alone")
+        return self
+
+
+class Control(ConfigModel):
+    """Which frames steer the connection instead of carrying data. They are recorded as capture events.
+
+    Attributes:
+        types: Message types (as the route finds them) that are control.
+        present: Properties of which one makes a frame control.
+        texts: Whole frames that are not JSON, such as ``PONG``.
+        refused: Properties of which one means the exchange refused what we asked; such a frame is control too.
+    """
+
+    types: tuple[Text, ...] = ()
+    present: tuple[FrameMatch, ...] = ()
+    texts: tuple[Text, ...] = ()
+    refused: tuple[FrameMatch, ...] = ()
+
+
+def _subscribe_frame(value: Any) -> Any:
+    if not isinstance(value, dict | str) or not value:
+        raise invalid("is no frame", remedy="write JSON as a mapping, or text in quotes")
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        raise invalid("is no JSON", remedy="keys are text, values are JSON") from None
+    return value
+
+
+SubscribeFrame = Annotated[dict[str, Any] | str, BeforeValidator(_subscribe_frame)]
+"""A frame to send: a mapping that becomes a JSON object, or text sent as it is."""
+
+
+class KeepAlive(ConfigModel):
+    """What the exchange wants to hear from a quiet client, beside the protocol's own pings.
+
+    Attributes:
+        text: The frame to send.
+        interval_s: How often.
+    """
+
+    text: Text
+    interval_s: Seconds
+
+
+class KalshiSettings(ConfigModel):
+    """What only Kalshi has.
+
+    Attributes:
+        channels: Channels to subscribe to.
+        markets: Tickers to subscribe to. Empty, or ``all`` in the file: every market.
+        use_yes_price: Ask for order book prices of both sides as yes prices. Always sent, since the exchange's
+            default is to change.
+        demo_endpoint: Used instead of the version's endpoint when ``KALSHI_USE_DEMO`` is true.
+    """
+
+    channels: tuple[Text, ...] = Field(
+        default=("ticker", "trade", "orderbook_delta", "market_lifecycle_v2"), min_length=1
+    )
+    markets: tuple[Text, ...] = ()
+    use_yes_price: bool = False
+    demo_endpoint: Text = "wss://external-api-ws.demo.kalshi.co/trade-api/ws/v2"
+
+    @field_validator("markets", mode="before")
+    @classmethod
+    def _all_markets(cls, value: Any) -> Any:
+        if value == "all":
+            return ()
+        if isinstance(value, str) or (isinstance(value, list) and not value):
+            raise invalid("names no market", remedy="list tickers, or write `markets: all`")
+        return value
+
+
+class WebsocketSettings(ConfigModel):
+    """The ``websocket`` section of a feed.
+
+    Attributes:
+        venue: Which protocol the exchange speaks: ``generic`` is described by this section alone.
+        symbols: What to subscribe to (generic).
+        subscribe: Frames to send after connecting (generic): JSON as YAML, or text sent as it is. In JSON, the text
+            ``"{symbols}"`` becomes the list of a batch's symbols, a list item holding ``{symbol}`` becomes one item
+            for each of them, and ``"{id}"`` a number that no other frame of the connection has. A frame with
+            symbols in it is sent once a batch, any other once.
+        subscribe_batch_size: Symbols in one subscribe frame.
+        route: Where type and symbol lie (generic).
+        sequences: How messages are numbered (generic); empty when they are not, and then a loss at the exchange
+            cannot be seen.
+        control: Which frames are not data (generic).
+        subject_types: Message types that travel under another type's subject; the archive keeps the frame's own.
+        keep_alive: What to send to a quiet exchange.
+        silence_limit_s: Data that stays away this long means the connection is dead, whatever pings say.
+        max_frame_bytes: Largest frame to take. It must fit NATS's ``max_payload`` (8 MiB) beside our headers; a
+            larger one is recorded by size and hash.
+        kalshi: What only Kalshi has.
+    """
+
+    venue: Literal["generic", "kalshi"] = "generic"
+    symbols: tuple[Text, ...] = ()
+    subscribe: tuple[SubscribeFrame, ...] = ()
+    subscribe_batch_size: int = Field(default=200, ge=1, le=10_000)
+    route: Route | None = None
+    sequences: tuple[SequenceRule, ...] = ()
+    control: Control = Control()
+    subject_types: dict[Text, Text] = _BOOK_TYPES
+    keep_alive: KeepAlive | None = None
+    silence_limit_s: Seconds = 300
+    max_frame_bytes: ByteCount = 7 * _MIB
+    kalshi: KalshiSettings | None = None
+
+    @model_validator(mode="after")
+    def _settings_fit_the_venue(self) -> Self:
+        generic = {"symbols", "subscribe", "route", "sequences", "control"}
+        other = self.model_fields_set & (generic if self.venue == "kalshi" else {"kalshi"})
+        if other:
+            raise invalid(
+                f"{' and '.join(sorted(other))} mean nothing with venue: {self.venue}",
+                remedy="remove them, or set venue: " + ("generic" if self.venue == "kalshi" else "kalshi"),
+            )
+        if self.venue == "generic" and self.route is None:
+            raise invalid("venue: generic needs route", remedy="say under route.type where a frame names its type")
+        return self
+
+    @property
+    def kalshi_settings(self) -> KalshiSettings:
+        """Kalshi's settings, or their defaults."""
+        return self.kalshi or KalshiSettings()
