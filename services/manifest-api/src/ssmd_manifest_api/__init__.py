@@ -1,0 +1,1 @@
+"""The manifest API: a read-only view of an archive over HTTP."""

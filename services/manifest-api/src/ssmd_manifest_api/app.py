@@ -1,0 +1,92 @@
+"""The application: one archive, its routes, and what it tells of itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI, Response
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+
+from ssmd_common.service.health import Health
+from ssmd_common.service.telemetry import CONTENT_TYPE, Metrics
+from ssmd_manifest_api import pages, routes
+from ssmd_manifest_api.catalog import Catalog
+from ssmd_manifest_api.measure import MeasuredApp
+from ssmd_manifest_api.problems import install_problems
+
+__all__ = ["SERVICE", "create_app"]
+
+SERVICE = "ssmd-manifest-api"
+
+_DESCRIPTION = """What an archive of market data holds and what it misses: manifests, files and gaps, read-only.
+
+Times are RFC 3339 UTC, ranges half-open, empty lists `[]`. Problems are documents of RFC 9457."""
+
+
+def create_app(data: Path, *, metrics: Metrics, clock_ns: Callable[[], int] = time.time_ns) -> FastAPI:
+    """Make the application.
+
+    Args:
+        data: The archive's base folder; it may come to be later.
+        metrics: Where requests are counted.
+        clock_ns: The time now, nanoseconds since the epoch.
+    """
+    app = FastAPI(
+        title="ssmd manifest API",
+        summary="What was captured, and what is missing",
+        description=_DESCRIPTION,
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+    )
+    catalog = Catalog(data, clock_ns=clock_ns)
+    health = Health(SERVICE)
+    health.ready.check("archive", catalog.why_not_ready)
+    app.state.catalog = catalog
+    install_problems(app)
+    for router in (routes.router, pages.router, _service_router(health, metrics)):
+        app.include_router(router)
+        app.include_router(_heads(router))
+    app.add_middleware(MeasuredApp, metrics=metrics)
+    return app
+
+
+def _service_router(health: Health, metrics: Metrics) -> APIRouter:
+    router = APIRouter(tags=["service"])
+
+    @router.get("/health")
+    async def get_health() -> JSONResponse:
+        """Tell whether the process is well; 503 when restarting it is the remedy."""
+        status, document = health.health_answer()
+        return JSONResponse(document, status)
+
+    @router.get("/ready", responses={503: {"description": "The archive cannot be read; the answer says why"}})
+    async def get_ready() -> JSONResponse:
+        """Tell whether the archive can be read."""
+        status, document = health.ready_answer()
+        return JSONResponse(document, status)
+
+    @router.get("/metrics", response_class=Response)
+    async def get_metrics() -> Response:
+        """Return the metrics in Prometheus' text format."""
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE)
+
+    return router
+
+
+def _heads(router: APIRouter) -> APIRouter:
+    """Answer HEAD wherever GET is answered; the server leaves the body out."""
+    heads = APIRouter(include_in_schema=False)
+    for route in router.routes:
+        if isinstance(route, APIRoute):
+            heads.add_api_route(
+                route.path,
+                route.endpoint,
+                methods=["HEAD"],
+                response_model=None,
+                response_class=route.response_class,
+            )
+    return heads

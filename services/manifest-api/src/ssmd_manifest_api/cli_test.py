@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+COMMAND = [sys.executable, "-c", "from ssmd_manifest_api.cli import main; main()"]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+@contextmanager
+def serving(data: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    process = subprocess.Popen(  # noqa: S603 - our own program
+        [*COMMAND, "--data", str(data), "--port", "0"], stderr=subprocess.PIPE, text=True, env=_environment()
+    )
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert found, line
+        yield process, found.group()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_over_a_socket_and_stops_in_order(archive: Path, number: signal.Signals) -> None:
+    with serving(archive) as (process, url):
+        deadline = time.monotonic() + 20
+        with httpx.Client(base_url=url, timeout=20) as client:
+            assert client.get("/manifests/kalshi/2026-11-23").json()["feed"] == "kalshi"
+            part = client.get("/files/kalshi/2026-11-23/0615.jsonl.gz", headers={"Range": "bytes=0-1"})
+            assert (part.status_code, part.content) == (206, b"\x1f\x8b")
+            head = client.head("/files/kalshi/2026-11-23/0615.jsonl.gz")
+            assert (head.status_code, head.content) == (200, b"")
+            assert client.get("/files/kalshi/2026-11-23/..%2f..%2f..%2fsecret").status_code == 404
+        process.send_signal(number)
+        process.send_signal(number)
+        assert process.wait(max(1, deadline - time.monotonic())) == 0
+
+
+def test_a_taken_port_is_one_line_and_exit_2(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(  # noqa: S603 - our own program
+            [*COMMAND, "--data", str(tmp_path), "--port", port],
+            capture_output=True, text=True, timeout=30, check=False, env=_environment(),
+        )  # fmt: skip
+    assert done.returncode == 2
+    errors = done.stderr.splitlines()
+    assert len(errors) == 1
+    assert errors[0].startswith("error: ")
+    assert port in errors[0]
+    assert "--port" in errors[0]
+
+
+def test_no_folder_named_is_one_line_and_exit_2() -> None:
+    environment = {key: value for key, value in _environment().items() if key != "SSMD_DATA"}
+    done = subprocess.run(  # noqa: S603 - our own program
+        COMMAND, capture_output=True, text=True, timeout=30, check=False, env=environment
+    )
+    assert done.returncode == 2
+    assert "--data" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,63 @@
+"""Counts requests and how long they took, by route and status."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from ssmd_common.service.telemetry import Metrics
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["MeasuredApp"]
+
+_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_NO_ROUTE = "none"
+
+
+class MeasuredApp:
+    """An ASGI application around another that measures it.
+
+    Args:
+        app: The application inside.
+        metrics: Where to declare the instruments.
+    """
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self._app = app
+        self._requests = metrics.counter(
+            "ssmd_api_requests",
+            "1",
+            "Requests answered, by route and status",
+            [{"route": "/manifests", "status": "200"}],
+        )
+        self._seconds = metrics.histogram(
+            "ssmd_api_request_duration",
+            "s",
+            "Time until the last byte of an answer was handed over, by route",
+            bounds=_BOUNDS_S,
+            attributes=[{"route": "/manifests"}],
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 500
+
+        async def observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, observed)
+        finally:
+            # The router leaves the route it took in the scope; an unknown path counts as one, whatever it is.
+            route = getattr(scope.get("route"), "path", _NO_ROUTE)
+            self._requests.add(route=route, status=str(status))
+            self._seconds.record(time.perf_counter() - started, route=route)

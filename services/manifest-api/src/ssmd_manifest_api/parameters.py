@@ -1,0 +1,87 @@
+"""What a request may say: dates, moments and names, checked before anything is looked up; pure."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import Annotated
+
+from fastapi import Path, Query
+from pydantic import BeforeValidator, WithJsonSchema
+
+from ssmd_common.archive.gaps import GapLayer, GapStatus
+from ssmd_common.archive.times import day_start_ns, from_rfc3339
+from ssmd_common.errors import WireError
+
+__all__ = [
+    "DatePath",
+    "FeedPath",
+    "FromQuery",
+    "LayerQuery",
+    "NamePath",
+    "StatusQuery",
+    "TickerQuery",
+    "ToQuery",
+    "TypeQuery",
+    "parse_date",
+    "parse_moment",
+]
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+
+
+def parse_date(text: object) -> dt.date:
+    """Read ``2026-11-23``.
+
+    Raises:
+        ValueError: It is no such date.
+    """
+    if isinstance(text, str) and _DATE.fullmatch(text):
+        try:
+            return dt.date.fromisoformat(text)
+        except ValueError:
+            pass
+    raise ValueError("not a date: write it as 2026-11-23")
+
+
+def parse_moment(text: object) -> int:
+    """Read an RFC 3339 time, or a date that stands for its first moment in UTC; in nanoseconds.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if isinstance(text, str):
+        # `+` of an offset is a space once a query is decoded.
+        written = text.replace(" ", "+") if "T" in text.upper() else text
+        try:
+            return day_start_ns(parse_date(text)) if _DATE.fullmatch(text) else from_rfc3339(written)
+        except WireError:
+            pass
+    raise ValueError("not a time: write it as 2026-11-23T06:15:00Z or 2026-11-23")
+
+
+_MOMENT = {"type": "string", "examples": ["2026-11-23T06:15:00Z", "2026-11-23"]}
+
+FeedPath = Annotated[str, Path(description="Name of a feed", examples=["kalshi"])]
+DatePath = Annotated[
+    dt.date,
+    BeforeValidator(parse_date),
+    WithJsonSchema({"type": "string", "format": "date", "examples": ["2026-11-23"]}),
+    Path(description="UTC day"),
+]
+NamePath = Annotated[str, Path(description="Name of a file, as the listing has it", examples=["0615.jsonl.gz"])]
+_Moment = Annotated[int, BeforeValidator(parse_moment), WithJsonSchema(_MOMENT)]
+FromQuery = Annotated[
+    _Moment | None, Query(alias="from", description="Only from this time on (server time): RFC 3339 or a date")
+]
+ToQuery = Annotated[_Moment | None, Query(alias="to", description="Only before this time: RFC 3339 or a date")]
+TypeQuery = Annotated[list[str], Query(alias="type", description="Payload type; repeat it for several")]
+TickerQuery = Annotated[list[str], Query(alias="ticker", description="Ticker; repeat it for several")]
+LayerQuery = Annotated[
+    list[GapLayer],
+    Query(alias="layer", description="Layer that lost the data; repeat it for several"),
+]
+StatusQuery = Annotated[
+    list[GapStatus],
+    Query(alias="status", description="How the gap stands; repeat it for several"),
+]

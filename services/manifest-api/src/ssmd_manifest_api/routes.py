@@ -1,0 +1,247 @@
+"""The routes for programs: manifests, files, gaps and conditions."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import FileResponse
+
+from ssmd_common.archive.manifest import FileEntry, Manifest
+from ssmd_common.archive.times import SECOND_NS, to_rfc3339
+from ssmd_manifest_api import models
+from ssmd_manifest_api.catalog import Catalog, Day, GapFilter, SegmentFilter
+from ssmd_manifest_api.condition import Reason
+from ssmd_manifest_api.lookup import CatalogDep, known_day, known_feed, known_file, known_manifest, open_document
+from ssmd_manifest_api.parameters import (
+    DatePath,
+    FeedPath,
+    FromQuery,
+    LayerQuery,
+    NamePath,
+    StatusQuery,
+    TickerQuery,
+    ToQuery,
+    TypeQuery,
+)
+from ssmd_manifest_api.problems import PROBLEM_RESPONSES
+
+__all__ = ["feed_entries", "router"]
+
+router = APIRouter()
+
+_REVALIDATE = "no-cache"
+_SEALED = "public, max-age=31536000, immutable"
+_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Unchanged since the given ETag"}}
+
+
+def _time(ns: int | None) -> str | None:
+    return None if ns is None else to_rfc3339(ns)
+
+
+def _reasons(reasons: tuple[Reason, ...]) -> list[models.ReasonEntry]:
+    return [
+        models.ReasonEntry(
+            code=reason.code,
+            text=reason.text,
+            gap_id=reason.gap_id,
+            start=_time(reason.start_ns),
+            end=_time(reason.end_ns),
+        )
+        for reason in reasons
+    ]
+
+
+def feed_entries(catalog: Catalog) -> list[models.FeedEntry]:
+    """Return every feed and how it stands, by name."""
+    entries: list[models.FeedEntry] = []
+    for feed in catalog.feeds():
+        days = catalog.days(feed)
+        if days:
+            entries.append(_feed_entry(feed, days))
+    return entries
+
+
+def _feed_entry(feed: str, days: list[Day]) -> models.FeedEntry:
+    return models.FeedEntry(
+        feed=feed,
+        days=len(days),
+        first_date=days[0].date,
+        last_date=days[-1].date,
+        records=sum(day.records for day in days),
+        bytes=sum(day.bytes for day in days),
+        compressed_bytes=sum(day.compressed_bytes for day in days),
+        gaps=sum(day.gaps for day in days),
+        condition=days[-1].verdict.condition,
+        complete_through=days[-1].complete_through,
+        url=f"/manifests/{quote(feed)}",
+    )
+
+
+@router.get("/manifests", tags=["manifests"])
+def list_manifests(catalog: CatalogDep) -> models.FeedList:
+    """List the feeds of the archive."""
+    return models.FeedList(feeds=feed_entries(catalog))
+
+
+@router.get("/manifests/{feed}", tags=["manifests"], responses=PROBLEM_RESPONSES)
+def list_days(catalog: CatalogDep, feed: FeedPath) -> models.FeedDays:
+    """List a feed's days, oldest first: size and condition."""
+    known_feed(catalog, feed)
+    return models.FeedDays(
+        feed=feed,
+        days=[
+            models.DayEntry(
+                date=day.date,
+                condition=day.verdict.condition,
+                reasons=_reasons(day.verdict.reasons),
+                records=day.records,
+                bytes=day.bytes,
+                compressed_bytes=day.compressed_bytes,
+                files=day.files,
+                gaps=day.gaps,
+                complete_through=day.complete_through,
+                last_modified=_time(day.modified_ns),
+                url=f"/manifests/{quote(feed)}/{day.date.isoformat()}",
+            )
+            for day in catalog.days(feed)
+        ],
+    )
+
+
+@router.get(
+    "/manifests/{feed}/{date}",
+    tags=["manifests"],
+    response_model=Manifest,
+    responses={**PROBLEM_RESPONSES, **_NOT_MODIFIED},
+)
+async def get_manifest(request: Request, catalog: CatalogDep, feed: FeedPath, date: DatePath) -> Response:
+    """Return a day's manifest: the bytes of the archive's file.
+
+    Answers 304 where `If-None-Match` names its ETag. Before the day's first segment is sealed there is none: 404
+    of type `urn:ssmd:problem:pending`, with what is durable so far.
+    """
+    manifest = known_manifest(catalog, feed, date)
+    headers = {
+        "ETag": manifest.etag,
+        "Last-Modified": formatdate(manifest.modified_ns // SECOND_NS, usegmt=True),
+        "Cache-Control": _REVALIDATE,
+    }
+    if _matches(request.headers.get("if-none-match"), manifest.etag):
+        return Response(status_code=304, headers=headers)
+    return Response(manifest.data, headers=headers, media_type="application/json")
+
+
+@router.get("/files/{feed}/{date}", tags=["files"], responses=PROBLEM_RESPONSES)
+def list_files(
+    catalog: CatalogDep,
+    feed: FeedPath,
+    date: DatePath,
+    types: TypeQuery = [],  # noqa: B006 - never changed; a query default must be a value
+    tickers: TickerQuery = [],  # noqa: B006 - as above
+    from_ns: FromQuery = None,
+    to_ns: ToQuery = None,
+) -> models.FileList:
+    """List a day's segments in the order of the stream; filters keep those that may hold what is asked for."""
+    known_day(catalog, feed, date)
+    wanted = SegmentFilter(types=types, tickers=tickers, from_ns=from_ns, to_ns=to_ns)
+    return models.FileList(
+        feed=feed,
+        date=date,
+        files=[_listed(entry, feed, date.isoformat()) for entry in catalog.segments(feed, date, wanted)],
+        open=[models.OpenEntry.model_validate(open_document(part)) for part in catalog.open_segments(feed, date)],
+    )
+
+
+def _listed(entry: FileEntry, feed: str, date: str) -> models.ListedFile:
+    return models.ListedFile(**entry.model_dump(), url=f"/files/{quote(feed)}/{date}/{quote(entry.name)}")
+
+
+@router.get(
+    "/files/{feed}/{date}/{name}",
+    tags=["files"],
+    response_class=FileResponse,
+    responses={
+        **PROBLEM_RESPONSES,
+        **_NOT_MODIFIED,
+        200: {"description": "The file as it is stored", "content": {"application/gzip": {}}},
+        206: {"description": "The asked range of it", "content": {"application/gzip": {}}},
+        416: {"description": "The range lies outside the file"},
+    },
+)
+def download(request: Request, catalog: CatalogDep, feed: FeedPath, date: DatePath, name: NamePath) -> Response:
+    """Download a sealed file as it is stored: a segment, or its evidence (`….meta.jsonl.gz`, `….index.jsonl`).
+
+    The ETag is the file's sha256. `Range` and `If-Range` give parts; a sealed file never changes.
+    """
+    file = known_file(catalog, feed, date, name)
+    etag = f'"{file.sha256}"'
+    headers = {"ETag": etag, "Cache-Control": _SEALED}
+    if _matches(request.headers.get("if-none-match"), etag):
+        return Response(status_code=304, headers=headers)
+    return FileResponse(
+        file.path,
+        headers=headers,
+        media_type="application/gzip" if name.endswith(".gz") else "application/jsonl",
+        filename=name,
+        stat_result=file.status,
+    )
+
+
+@router.get("/gaps/{feed}", tags=["gaps"], responses=PROBLEM_RESPONSES)
+def list_gaps(
+    catalog: CatalogDep,
+    feed: FeedPath,
+    layers: LayerQuery = [],  # noqa: B006 - never changed; a query default must be a value
+    statuses: StatusQuery = [],  # noqa: B006 - as above
+    from_ns: FromQuery = None,
+    to_ns: ToQuery = None,
+) -> models.FeedGaps:
+    """List a feed's gaps by start, each once."""
+    known_feed(catalog, feed)
+    wanted = GapFilter(layers=layers, statuses=statuses, from_ns=from_ns, to_ns=to_ns)
+    return models.FeedGaps(feed=feed, gaps=catalog.gaps(feed, catalog.dates(feed), wanted))
+
+
+@router.get("/gaps/{feed}/{date}", tags=["gaps"], responses=PROBLEM_RESPONSES)
+def list_day_gaps(
+    catalog: CatalogDep,
+    feed: FeedPath,
+    date: DatePath,
+    layers: LayerQuery = [],  # noqa: B006 - never changed; a query default must be a value
+    statuses: StatusQuery = [],  # noqa: B006 - as above
+    from_ns: FromQuery = None,
+    to_ns: ToQuery = None,
+) -> models.DayGaps:
+    """List the gaps that touch a day, by start."""
+    known_day(catalog, feed, date)
+    wanted = GapFilter(layers=layers, statuses=statuses, from_ns=from_ns, to_ns=to_ns)
+    return models.DayGaps(feed=feed, date=date, gaps=catalog.gaps(feed, [date], wanted))
+
+
+@router.get("/conditions/{feed}", tags=["conditions"], responses=PROBLEM_RESPONSES)
+def list_conditions(catalog: CatalogDep, feed: FeedPath) -> models.FeedConditions:
+    """Judge every day from a feed's first to its last, those without a folder among them."""
+    known_feed(catalog, feed)
+    return models.FeedConditions(
+        feed=feed,
+        conditions=[
+            models.DayConditions(
+                date=day.date,
+                condition=day.verdict.condition,
+                reasons=_reasons(day.verdict.reasons),
+                last_modified=_time(day.modified_ns),
+            )
+            for day in catalog.days(feed, fill=True)
+        ],
+    )
+
+
+def _matches(if_none_match: str | None, etag: str) -> bool:
+    """Compare weakly, as RFC 9110 asks for If-None-Match."""
+    if if_none_match is None:
+        return False
+    tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+    return "*" in tags or etag in tags

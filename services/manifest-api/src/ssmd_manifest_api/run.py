@@ -1,0 +1,92 @@
+"""The server: a socket of our own, uvicorn on it, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from ssmd_common.errors import ConfigError
+from ssmd_common.service.health import Address
+from ssmd_common.service.lifecycle import Stop
+from ssmd_common.service.telemetry import Metrics
+from ssmd_manifest_api.app import SERVICE, create_app
+
+__all__ = ["listen", "serve"]
+
+log = structlog.get_logger()
+
+_BACKLOG = 2048
+_FINISH_S = 5
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without its signal handlers: the process has one way to stop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(address: Address) -> socket.socket:
+    """Return a listening socket.
+
+    Raises:
+        ConfigError: The address cannot be listened on, as when another process holds the port.
+    """
+    try:
+        infos = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, where = infos[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(where)
+            listener.listen(_BACKLOG)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {address}: {error.strerror or error}",
+            field="--host, --port",
+            remedy="free the port or choose another",
+        ) from None
+    return listener
+
+
+async def serve(data: Path, address: Address, stop: Stop) -> None:
+    """Serve an archive until ``stop`` is set; requests under way are finished.
+
+    Raises:
+        ConfigError: The address cannot be listened on.
+    """
+    listener = listen(address)
+    metrics = Metrics(SERVICE)
+    config = uvicorn.Config(
+        create_app(data, metrics=metrics),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=_FINISH_S,
+    )
+    server = _Server(config)
+    bound = Address(address.host, listener.getsockname()[1])
+    log.info("listening", url=f"http://{bound}", data=str(data))
+
+    async def end_when_asked() -> None:
+        await stop.wait()
+        server.should_exit = True
+
+    waiter = asyncio.create_task(end_when_asked())
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        waiter.cancel()
+        metrics.close()
+    log.info("stopped", reason=stop.reason)
