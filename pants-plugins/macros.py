@@ -4,7 +4,7 @@ SSMD_VERSION = "0.1.0"
 
 
 def ssmd_package(distribution, description, dependencies=[], command=None):
-    """The targets of one package in `src/` beside the BUILD file.
+    """The targets of one package in the BUILD file's folder, a source root.
 
     `:src` its modules, `:tests` the `*_test.py` beside them, `:dist` the wheel, and with `command` also `:pex`, a
     single-file executable `<command>.pex` that runs `<package>.cli:main`.
@@ -12,15 +12,21 @@ def ssmd_package(distribution, description, dependencies=[], command=None):
     package = distribution.replace("-", "_")
     resources(
         name="data",
-        sources=[f"src/{package}/**/*", "!**/*.py", "!**/*.pyc", "!**/__pycache__/**"],
+        sources=[f"{package}/**/*", "!**/*.py", "!**/*.pyc", "!**/__pycache__/**"],
     )
     python_sources(
         name="src",
-        sources=["src/**/*.py", "!src/**/*_test.py", "!src/**/conftest.py"],
+        sources=["**/*.py", "!**/*_test.py", "!**/conftest.py"],
         dependencies=[":data", *dependencies],
     )
-    python_test_utils(name="test_utils", sources=["src/**/conftest.py"])
-    python_tests(name="tests", sources=["src/**/*_test.py"], dependencies=[":data"])
+    python_test_utils(name="test_utils", sources=["**/conftest.py"])
+    # Tests start their own package as a process, which no import tells; so they get all of it, and one pytest run can hold them.
+    python_tests(
+        name="tests",
+        sources=["**/*_test.py"],
+        dependencies=[":src"],
+        batch_compatibility_tag=distribution,
+    )
     python_distribution(
         name="dist",
         dependencies=[":src"],
