@@ -20,10 +20,11 @@ from ssmd_common.config.model import (
     parse_interval,
 )
 from ssmd_common.config.nats import NatsSettings, StreamName
+from ssmd_common.config.websocket import SymbolsOrAll
 from ssmd_common.errors import WireError
 from ssmd_common.subjects import SubjectBuilder
 
-__all__ = ["CreateStream", "Environment", "KeySpec", "Limits", "Schedule", "Storage", "Transport"]
+__all__ = ["Capture", "CreateStream", "Environment", "KeySpec", "Limits", "Schedule", "Storage", "Transport"]
 
 
 class Schedule(ConfigModel):
@@ -131,6 +132,18 @@ class Transport(NatsSettings):
         return value
 
 
+class Capture(ConfigModel):
+    """What of the feed to capture here, where that differs from what the feed's file says.
+
+    Attributes:
+        symbols: Symbols (Kalshi's tickers) to subscribe to; ``all`` for every market of Kalshi.
+        channels: Channels to subscribe to (Kalshi).
+    """
+
+    symbols: SymbolsOrAll | None = None
+    channels: tuple[Text, ...] | None = Field(default=None, min_length=1)
+
+
 class Storage(ConfigModel):
     """Where files would go; the connector writes none."""
 
@@ -169,6 +182,7 @@ class Environment(ConfigModel):
         transport: Where the frames go.
         storage: Where files would go.
         endpoint: Connect here instead of the feed's endpoint, as to a simulator.
+        capture: What of the feed to capture.
         instance: Name of this connector among those of the feed; the host's name where there is none.
         limits: What is held while NATS is slow or away.
     """
@@ -182,6 +196,7 @@ class Environment(ConfigModel):
     transport: Transport
     storage: Storage | None = None
     endpoint: Text | None = None
+    capture: Capture = Capture()
     instance: Name | None = None
     limits: Limits = Limits()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -95,7 +96,7 @@ class NatsSettings(ConfigModel):
             raise invalid(f"{' and '.join(given)} exclude one another", remedy="keep one")
         return self
 
-    def with_secrets(self, environ: Mapping[str, str]) -> NatsSettings:
+    def with_secrets(self, environ: Mapping[str, str] = os.environ) -> NatsSettings:
         """Return the settings a client connects with: the same, each secret fetched from where it lies.
 
         Args:

@@ -7,6 +7,7 @@ file that asks for something unsupported is well-formed all the same.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from ssmd_common.config.environment import Environment, KeySpec
     from ssmd_common.config.feed import Feed, FeedVersion
+    from ssmd_common.config.websocket import WebsocketSettings
 
 __all__ = [
     "KalshiCredentials",
@@ -32,6 +34,7 @@ __all__ = [
     "unknown_variables",
     "unused_fields",
     "version_in_force",
+    "websocket_settings",
 ]
 
 _API_KEY, _PRIVATE_KEY = "api_key", "private_key"
@@ -85,13 +88,56 @@ def require_supported(feed: Feed, env: Environment, today: date) -> None:
         raise ConfigError(
             "endpoint is no WebSocket address", field="endpoint", remedy="it starts with wss:// (or ws://)"
         )
-    venue = feed.websocket_settings().venue
+    settings = websocket_settings(feed, env)
+    _require_symbols(settings)
+    venue = settings.venue
     if version.auth_method not in ("none", "api_key") or (version.auth_method == "api_key" and venue != "kalshi"):
         raise ConfigError(
             f"auth_method {version.auth_method} not yet supported with venue {venue}",
             field="auth_method",
             remedy="api_key needs venue: kalshi; public feeds say none",
         )
+
+
+def _require_symbols(settings: WebsocketSettings) -> None:
+    kalshi = settings.kalshi_settings
+    if settings.venue == "kalshi" and "orderbook_delta" in kalshi.channels and not kalshi.markets:
+        raise ConfigError(
+            "channel orderbook_delta is not to be had for all markets at once",
+            field="websocket.kalshi.markets",
+            remedy="list tickers there or under the environment's capture.symbols, or leave the channel out",
+        )
+    if settings.venue == "generic" and not settings.symbols and "{symbol" in json.dumps(settings.subscribe):
+        raise ConfigError(
+            "subscribe asks for symbols and there are none",
+            field="websocket.symbols",
+            remedy="list them there or under the environment's capture.symbols",
+        )
+
+
+def websocket_settings(feed: Feed, env: Environment) -> WebsocketSettings:
+    """Return how to speak with the exchange here: the feed's section with what the environment captures of it.
+
+    Raises:
+        ConfigError: The feed has no such section, or the environment asks for what the venue does not have.
+    """
+    settings, capture = feed.websocket_settings(), env.capture
+    if settings.venue == "kalshi":
+        kalshi = settings.kalshi_settings
+        wanted = {"markets": capture.symbols, "channels": capture.channels}
+        update = {name: value for name, value in wanted.items() if value is not None}
+        return settings.model_copy(update={"kalshi": kalshi.model_copy(update=update)})
+    if capture.channels is not None:
+        raise ConfigError(
+            f"{feed.name} has no channels to choose from",
+            field="capture.channels",
+            remedy="its subscribe frames name them; remove the field",
+        )
+    if capture.symbols is None:
+        return settings
+    if not capture.symbols:
+        raise ConfigError(f"{feed.name} needs its symbols by name", field="capture.symbols", remedy="list them")
+    return settings.model_copy(update={"symbols": capture.symbols})
 
 
 def version_in_force(feed: Feed, today: date) -> FeedVersion:

@@ -22,7 +22,7 @@ import json
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ssmd_common.config.model import ByteCount, ConfigModel, Seconds, Text, invalid
 
@@ -37,6 +37,7 @@ __all__ = [
     "Route",
     "SequenceRule",
     "SubscribeFrame",
+    "SymbolsOrAll",
     "WebsocketSettings",
     "path_segments",
 ]
@@ -96,16 +97,11 @@ class FrameMatch(ConfigModel):
 
     Attributes:
         path: The path.
-        equals: The value it must hold; without one any will do, null included.
+        equals: The value it must hold; without one (or with null) any will do, null included.
     """
 
     path: PathText
     equals: bool | int | str | None = None
-
-    @property
-    def any_value(self) -> bool:
-        """Whether the path being there is enough."""
-        return "equals" not in self.model_fields_set
 
     @model_validator(mode="before")
     @classmethod
@@ -199,32 +195,33 @@ class KeepAlive(ConfigModel):
     interval_s: Seconds
 
 
+def _or_all(value: Any) -> Any:
+    if value == "all":
+        return ()
+    if isinstance(value, str) or (isinstance(value, list) and not value):
+        raise invalid("names nothing to subscribe to", remedy="list symbols, or write `all`")
+    return value
+
+
+SymbolsOrAll = Annotated[tuple[Text, ...], BeforeValidator(_or_all)]
+"""A list of symbols, or ``all`` in the file, which is the empty tuple here."""
+
+
 class KalshiSettings(ConfigModel):
     """What only Kalshi has.
 
     Attributes:
-        channels: Channels to subscribe to.
-        markets: Tickers to subscribe to. Empty, or ``all`` in the file: every market.
-        use_yes_price: Ask for order book prices of both sides as yes prices. Always sent, since the exchange's
+        channels: Channels to subscribe to. ``orderbook_delta`` is not to be had for all markets at once.
+        markets: Tickers to subscribe to; empty, or ``all`` in the file: every market.
+        use_yes_price: Ask for the prices of both sides of a book as yes prices. Always sent, since the exchange's
             default is to change.
         demo_endpoint: Used instead of the version's endpoint when ``KALSHI_USE_DEMO`` is true.
     """
 
-    channels: tuple[Text, ...] = Field(
-        default=("ticker", "trade", "orderbook_delta", "market_lifecycle_v2"), min_length=1
-    )
-    markets: tuple[Text, ...] = ()
-    use_yes_price: bool = False
+    channels: tuple[Text, ...] = Field(default=("ticker", "trade", "market_lifecycle_v2"), min_length=1)
+    markets: SymbolsOrAll = ()
+    use_yes_price: bool = True
     demo_endpoint: Text = "wss://external-api-ws.demo.kalshi.co/trade-api/ws/v2"
-
-    @field_validator("markets", mode="before")
-    @classmethod
-    def _all_markets(cls, value: Any) -> Any:
-        if value == "all":
-            return ()
-        if isinstance(value, str) or (isinstance(value, list) and not value):
-            raise invalid("names no market", remedy="list tickers, or write `markets: all`")
-        return value
 
 
 class WebsocketSettings(ConfigModel):
@@ -232,7 +229,7 @@ class WebsocketSettings(ConfigModel):
 
     Attributes:
         venue: Which protocol the exchange speaks: ``generic`` is described by this section alone.
-        symbols: What to subscribe to (generic).
+        symbols: What to subscribe to (generic), unless the environment says otherwise.
         subscribe: Frames to send after connecting (generic): JSON as YAML, or text sent as it is. In JSON, the text
             ``"{symbols}"`` becomes the list of a batch's symbols, a list item holding ``{symbol}`` becomes one item
             for each of them, and ``"{id}"`` a number that no other frame of the connection has. A frame with
