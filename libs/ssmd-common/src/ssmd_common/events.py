@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 __all__ = [
+    "STOPPED",
     "CaptureEvent",
     "ConnectionClosed",
     "ConnectionOpened",
@@ -30,6 +31,10 @@ __all__ = [
     "encode_event",
     "event_name",
 ]
+
+
+STOPPED = "stopped"
+"""The cause of a connection the connector closed because it was told to stop."""
 
 
 def _snake(name: str) -> str:

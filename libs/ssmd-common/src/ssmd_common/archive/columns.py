@@ -16,7 +16,7 @@ import msgspec
 
 from ssmd_common.errors import ArchiveError
 
-__all__ = ["Columns", "decode_columns", "encode_columns"]
+__all__ = ["Columns", "Ticker", "decode_columns", "encode_columns"]
 
 Ticker = str | tuple[str, ...] | None
 

@@ -17,12 +17,12 @@ from ssmd_common.archive.index import (
     Header,
     Index,
     Reject,
-    range_total,
 )
 from ssmd_common.archive.layout import DATA_SUFFIX
 from ssmd_common.archive.times import DAY_NS, day_start_ns, to_rfc3339
 from ssmd_common.errors import ArchiveError
 from ssmd_common.frames import FrameId, parse_msg_id
+from ssmd_common.ranges import range_total
 
 __all__ = ["SegmentSummary", "derive_manifest", "gaps_of_day", "summarise"]
 
@@ -87,8 +87,7 @@ def summarise(index: Index, index_bytes: bytes, *, where: str) -> SegmentSummary
     for line in index.lines():
         if isinstance(line, Event | Reject):
             counts[type(line)] += 1
-        if isinstance(line, Event):
-            _fold_event(line, connections)
+            _fold_message(line, connections)
     entry = m.FileEntry(
         name=header.name + DATA_SUFFIX,
         start=to_rfc3339(min(_known(block.first_ns) for block in spans)),
@@ -128,12 +127,12 @@ def _known(value: int | None) -> int:
     return value
 
 
-def _fold_event(line: Event, connections: dict[tuple[str, int], _Connection]) -> None:
-    identity = parse_msg_id(line.msg_id)
+def _fold_message(line: Event | Reject, connections: dict[tuple[str, int], _Connection]) -> None:
+    identity = None if line.msg_id is None else parse_msg_id(line.msg_id)
     if isinstance(identity, FrameId):
         key = (identity.session, identity.connection)
         connections.setdefault(key, _Connection()).frames.append((identity.frame_no, identity.frame_no + 1))
-    event = events.decode_event(bytes(line.payload))
+    event = events.decode_event(bytes(line.payload)) if isinstance(line, Event) else None
     match event:
         case events.ConnectionOpened():
             connections.setdefault((event.session, event.connection), _Connection()).opened_ns = event.at_ns

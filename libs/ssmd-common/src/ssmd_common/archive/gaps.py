@@ -1,9 +1,9 @@
 """Gaps: what the archive does not hold, by the layer that lost it.
 
-The range of a gap is half-open on both axes. Its sequences are those of its layer: the exchange's own for
-``exchange`` (of the ``key``), frame numbers for ``connection`` (of the ``key``, ``{session}.{connection}``), stream
-sequences for ``stream`` and ``archive``. A gap is written to the index when it is learned, and again, whole, when
-more becomes known: the last record of a ``gap_id`` counts.
+The range of a gap is half-open on both axes. Its ``key`` tells whose sequences they are: the stream's where it is
+empty, frame numbers for ``{session}.{connection}``, the exchange's own for ``{session}.{connection}/{its key}``. A
+gap is written to the index when it is learned, and again, whole, when more becomes known: the last record of a
+``gap_id`` counts.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ All ranges are half-open pairs ``[first, end)``; offsets and lengths are bytes; 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ import msgspec
 
 from ssmd_common.archive.gaps import Gap
 from ssmd_common.errors import ArchiveError
+from ssmd_common.ranges import Range
 
 __all__ = [
     "INDEX_VERSION",
@@ -34,13 +35,10 @@ __all__ = [
     "Seal",
     "decode_line",
     "encode_line",
-    "range_total",
     "read_index",
 ]
 
 INDEX_VERSION = 1
-
-Range = tuple[int, int]
 
 
 class IndexLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=str.lower):
@@ -52,17 +50,21 @@ class ConnectionFrames(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 
     Attributes:
         frames: Ranges of frame numbers archived so far, over all segments.
+        missing: Ranges of frame numbers known to be lost.
         events: Ranges of the session's event numbers archived so far under this connection.
         acked_through: Highest number up to which the connector had every PubAck, as last reported.
         reported: Frames the connector had received, as last reported; None before the first report.
         opened_ns: When it opened; None where that was not seen.
-        seen_ns: Connector's time of the last message of it.
+        seen_ns: Connector's time of the last frame of it.
         closed: The cause it closed for; empty while it is open.
+        closed_ns: When it closed, or was last seen before it crashed.
+        resumed: A later connection took over after it.
     """
 
     session: str
     connection: int
     frames: list[Range] = []
+    missing: list[Range] = []
     events: list[Range] = []
     acked_through: int = 0
     reported: int | None = None
@@ -70,6 +72,7 @@ class ConnectionFrames(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     seen_ns: int | None = None
     closed: str = ""
     closed_ns: int | None = None
+    resumed: bool = False
 
 
 class Header(IndexLine, frozen=True, kw_only=True, tag="header"):
@@ -316,8 +319,3 @@ def _damaged(where: str, offset: int) -> ArchiveError:
         where=where,
         remedy="restore the file from a backup, or move its segment aside and run `ssmd-archiver rebuild`",
     )
-
-
-def range_total(ranges: Iterable[Range]) -> int:
-    """Return how many numbers half-open ranges hold."""
-    return sum(end - first for first, end in ranges)

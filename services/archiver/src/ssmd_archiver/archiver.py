@@ -1,0 +1,382 @@
+"""The archiver's loop: messages in, durable segments out.
+
+Follow :meth:`Archiver.take_in` for a message: is it the next one of the stream, which window does it belong to,
+what is it, and is the block full. Everything before a discontinuity is contiguous and valid, so it is committed,
+never rolled back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+
+from ssmd_archiver.catalog import Catalog
+from ssmd_archiver.consumer import RawMessage
+from ssmd_archiver.disk import Disk
+from ssmd_archiver.epoch import Position
+from ssmd_archiver.metrics import ArchiverMetrics
+from ssmd_archiver.proof import FrameLedger
+from ssmd_archiver.records import BlockBuilder, Message, SubjectReader, json_problem, parse_message
+from ssmd_archiver.recovery import Recovered
+from ssmd_archiver.rotation import Reason, Rotation
+from ssmd_archiver.segment import SegmentWriter
+from ssmd_common import events
+from ssmd_common.archive.gaps import Gap
+from ssmd_common.archive.index import INDEX_VERSION, Anomaly, GapRecord, Header
+from ssmd_common.archive.layout import Window, day_paths, segment_name
+from ssmd_common.archive.times import SECOND_NS
+from ssmd_common.frames import EventId, FrameId
+from ssmd_common.ranges import range_total
+from ssmd_common.subjects import CaptureSubject, DataSubject, SubjectBuilder
+
+__all__ = ["Archiver", "FeedSettings", "Jump"]
+
+log = structlog.get_logger()
+
+BLOCK_BYTES = 1 << 20
+BLOCK_MESSAGES = 16_384
+MANIFEST_EVERY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class FeedSettings:
+    """What is archived, and how.
+
+    Attributes:
+        base: The archive's base folder.
+        stream: Name of the stream.
+        shared: The stream holds other prefixes too, so a jump in sequence is no loss.
+        data_filter: The configured filter.
+        interval: The rotation interval as configured, for headers and manifests.
+        flush_s: How long a message may wait before it is durable.
+    """
+
+    base: Path
+    subjects: SubjectBuilder
+    stream: str
+    shared: bool
+    data_filter: str
+    interval: str
+    rotation: Rotation
+    flush_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """The stream went on at ``message`` where ``expected_seq`` was due; the messages before it are committed."""
+
+    expected_seq: int
+    message: Message
+    rest: list[RawMessage]
+
+
+class Archiver:
+    """One feed's archive being written.
+
+    Args:
+        settings: What and how.
+        recovered: Where the archive stands.
+        position: Where the stream is read from: that of ``recovered``, or the beginning of a new epoch.
+        clock_ns: Our clock, for ``sealed_at`` alone.
+    """
+
+    def __init__(
+        self,
+        settings: FeedSettings,
+        recovered: Recovered,
+        position: Position,
+        catalog: Catalog,
+        disk: Disk,
+        metrics: ArchiverMetrics,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._disk = disk
+        self._metrics = metrics
+        self._clock_ns = clock_ns
+        self._reader = SubjectReader(settings.subjects, settings.data_filter)
+        self._ledger = recovered.ledger
+        self._writer = recovered.writer
+        self._window = _window_of_header(recovered.last)
+        self._late = False
+        self._idle_sealed = False
+        self._manifest_written_at = -MANIFEST_EVERY_S
+        self._pending_since: float | None = None
+        self.position = position
+        self._builder = BlockBuilder(position.seq, position.msg_id)
+        self.last_reply: str | None = None
+
+    @property
+    def ledger(self) -> FrameLedger:
+        """The frames known."""
+        return self._ledger
+
+    @property
+    def window(self) -> Window | None:
+        """The window of the open segment; None where none is open."""
+        return self._window if self._writer is not None else None
+
+    @property
+    def pending(self) -> bool:
+        """Whether something waits to be made durable."""
+        return not self._builder.empty
+
+    @property
+    def flush_due(self) -> bool:
+        """Whether the oldest pending message has waited long enough."""
+        since = self._pending_since
+        return since is not None and time.monotonic() - since >= self._settings.flush_s
+
+    @property
+    def next_seq(self) -> int:
+        """The sequence to read next."""
+        return (self._builder.position or 0) + 1
+
+    async def take_in(self, batch: list[RawMessage], expected_consumer_seq: int) -> tuple[int, Jump | None]:
+        """Take in messages in the order delivered.
+
+        Args:
+            batch: The messages.
+            expected_consumer_seq: Number the first delivery must have.
+
+        Returns:
+            The next delivery's number, or -1 where a delivery was skipped or repeated: the reader must start again
+            at :attr:`next_seq`. And a jump of the stream, where one was met.
+        """
+        for place, raw in enumerate(batch):
+            message = parse_message(*raw)
+            if message.consumer_seq != expected_consumer_seq or message.seq < self.next_seq:
+                return -1, None
+            if message.seq != self.next_seq and self._builder.position is not None and not self._settings.shared:
+                await self.commit()
+                return expected_consumer_seq, Jump(self.next_seq, message, batch[place:])
+            expected_consumer_seq += 1
+            await self._add(message)
+            if self._builder.raw_bytes >= BLOCK_BYTES or self._builder.messages >= BLOCK_MESSAGES:
+                await self.commit()
+        return expected_consumer_seq, None
+
+    async def _add(self, message: Message) -> None:
+        named = self._reader.read(message.subject)
+        line_bytes = len(message.payload) + 1 if isinstance(named, DataSubject) else 0
+        raw_bytes = self._builder.raw_bytes + (self._writer.raw_bytes if self._writer else 0)
+        place = self._settings.rotation.place(self._window, raw_bytes, message.stored_ns, line_bytes)
+        if place.seal is not None:
+            await self.seal(place.seal)
+        before = self._window
+        self._window = place.window
+        if self._writer is None:
+            late_window = self._idle_sealed and before == place.window
+            await self._open(place.window)
+        else:
+            late_window = False
+        if self._pending_since is None:
+            self._pending_since = time.monotonic()
+        late = place.late or late_window
+        if late and not self._late:
+            self._anomaly("late", message, {"window_start_ns": place.window.start_ns})
+        self._late = place.late
+        if place.seal is Reason.CLOCK and before is not None:
+            self._anomaly("clock_stepped", message, {"from_ns": before.start_ns, "to_ns": message.stored_ns})
+        self._keep(message, named)
+
+    def _anomaly(self, name: str, message: Message, detail: dict[str, int]) -> None:
+        log.warning(name, seq=message.seq, **detail)
+        self._builder.note(Anomaly(name=name, seq=message.seq, at_ns=message.stored_ns, detail=dict(detail)))
+
+    def _keep(self, message: Message, named: DataSubject | CaptureSubject | None) -> None:
+        builder, ledger = self._builder, self._ledger
+        match named:
+            case DataSubject():
+                track, frame_no = ledger.locate(message.msg_id)
+                if track is not None and frame_no is not None:
+                    if frame_no in track.frames:
+                        builder.add_duplicate(message)
+                        return
+                    problem = json_problem(message.payload)
+                    gaps = ledger.frame(track, frame_no, message.received_ns, message.stored_ns)
+                    if problem is None:
+                        builder.add_record(message, named, track.key, frame_no)
+                    else:
+                        builder.add_reject(message, problem)
+                    for gap in gaps:
+                        self.note_gap(gap)
+                elif problem := json_problem(message.payload):
+                    builder.add_reject(message, problem)
+                else:
+                    builder.add_record(message, named, None, None)
+            case CaptureSubject():
+                self._keep_event(message)
+            case None:
+                builder.add_filtered(message)
+
+    def _keep_event(self, message: Message) -> None:
+        track, identity = self._ledger.identify(message.msg_id)
+        gaps: list[Gap] = []
+        if track is not None:
+            match identity:
+                case FrameId():
+                    if identity.frame_no in track.frames:
+                        self._builder.add_duplicate(message)
+                        return
+                    gaps += self._ledger.frame(track, identity.frame_no, message.received_ns, message.stored_ns)
+                case EventId():
+                    if not track.events.add(identity.event_no):
+                        self._builder.add_duplicate(message)
+                        return
+        self._builder.add_event(message)
+        event = events.decode_event(message.payload)
+        if event is not None and track is not None:
+            gaps += self._ledger.event(event, message.stored_ns)
+        for gap in gaps:
+            self.note_gap(gap)
+
+    def note_gap(self, gap: Gap) -> None:
+        """Record a gap, or a new state of one, with the next block."""
+        log.warning(
+            "gap_recorded",
+            gap_id=gap.gap_id,
+            layer=gap.layer.value,
+            cause=gap.cause,
+            status=gap.status.value,
+            missing_count=gap.missing_count,
+        )
+        self._metrics.gaps.add(1, layer=gap.layer.value)
+        self._ledger.recorded(gap)
+        self._builder.note(GapRecord(gap=gap))
+
+    def pass_gap(self, end_seq: int) -> None:
+        """Go on after a recorded gap of the stream."""
+        self._builder.pass_gap(end_seq)
+
+    async def _open(self, window: Window) -> None:
+        settings = self._settings
+        day = day_paths(settings.base, settings.subjects.feed, window.date)
+        taken = {*day.sealed_stems(), *day.data_stems(), *day.open_stems()}
+        part = 0
+        interval_ns = settings.rotation.interval_ns
+        while segment_name(window, interval_ns, part) in taken:
+            part += 1
+        connections, open_gaps = self._ledger.snapshot()
+        header = Header(
+            version=INDEX_VERSION,
+            env=settings.subjects.env,
+            feed=settings.subjects.feed,
+            prefix=settings.subjects.prefix,
+            stream=settings.stream,
+            created=self.position.created,
+            epoch=self.position.epoch,
+            shared=settings.shared,
+            name=segment_name(window, interval_ns, part),
+            interval=settings.interval,
+            window_start_ns=window.start_ns,
+            window_end_ns=window.end_ns,
+            after_seq=self._builder.position,
+            after_ns=self.position.stored_ns,
+            connections=connections,
+            open_gaps=open_gaps,
+        )
+        self._writer = await asyncio.to_thread(SegmentWriter, day, header, self._disk)
+
+    async def commit(self) -> None:
+        """Make everything pending durable.
+
+        Raises:
+            ArchiveError: A write failed; nothing was acknowledged.
+        """
+        if self._builder.empty or self._writer is None:
+            return
+        started = time.monotonic()
+        pending = self._builder.take()
+        block = await asyncio.to_thread(self._writer.commit, pending)
+        self._builder = BlockBuilder(pending.last_seq, pending.last_msg_id)
+        self._pending_since = None
+        position = replace(self.position, seq=pending.last_seq)
+        if pending.first_seq is not None:
+            position = replace(
+                position, stored_ns=pending.last_ns, msg_id=pending.last_msg_id, message_seq=pending.last_seq
+            )
+            self.last_reply = pending.last_reply
+        self.position = position
+        metrics = self._metrics
+        metrics.commit_seconds.record(time.monotonic() - started)
+        metrics.blocks.add()
+        metrics.raw_bytes.add(block.raw_bytes)
+        duplicates, filtered = range_total(block.duplicates), range_total(block.filtered)
+        metrics.messages.add(block.records, kind="record")
+        metrics.messages.add(pending.events, kind="event")
+        metrics.messages.add(pending.rejects, kind="reject")
+        metrics.messages.add(duplicates, kind="duplicate")
+        metrics.messages.add(filtered, kind="filtered")
+        metrics.position.set(pending.last_seq or 0)
+        metrics.unsealed_seconds.set(
+            ((pending.last_ns or self._writer.header.window_start_ns) - self._writer.header.window_start_ns)
+            / SECOND_NS
+        )
+
+    async def seal(self, reason: Reason) -> None:
+        """Make everything pending durable and close the open segment for good."""
+        await self.commit()
+        writer = self._writer
+        if writer is None:
+            return
+        self._writer = None
+        self._idle_sealed = reason is Reason.IDLE
+        whole_window = reason in (Reason.WINDOW, Reason.IDLE)
+        through_ns = writer.header.window_end_ns if whole_window else writer.last_ns
+        await asyncio.to_thread(
+            writer.seal,
+            reason=reason.value,
+            sealed_ns=self._clock_ns(),
+            complete_through_ns=through_ns or writer.header.window_start_ns,
+        )
+        summary = await asyncio.to_thread(self._catalog.sealed, writer.day, writer.header.name)
+        self._metrics.sealed.add(1, reason=reason.value)
+        self._metrics.unsealed_seconds.set(0)
+        entry = summary.entry
+        log.info(
+            "segment_sealed",
+            file=entry.name,
+            day=writer.day.date.isoformat(),
+            records=entry.records,
+            bytes=entry.bytes,
+            compressed_bytes=entry.compressed_bytes,
+            reason=reason.value,
+        )
+        await self.write_manifests()
+
+    async def write_manifests(self, *, now: bool = False) -> None:
+        """Write the manifests that changed; at most every ten seconds unless ``now``."""
+        due = time.monotonic() - self._manifest_written_at >= MANIFEST_EVERY_S
+        if self._catalog.dirty and (now or due):
+            self._manifest_written_at = time.monotonic()
+            await asyncio.to_thread(self._catalog.write)
+
+    async def begin_epoch(self, position: Position, gap: Gap) -> None:
+        """Close what belongs to the old life of the stream and go on in the new one."""
+        await self.seal(Reason.EPOCH)
+        self.position = position
+        self._ledger.epoch = position.epoch
+        self._builder = BlockBuilder(position.seq, None)
+        self.note_gap(gap)
+
+    async def close(self, *, seal: bool) -> None:
+        """End: everything pending durable, the open segment sealed where ``seal`` says so, manifests written."""
+        if seal:
+            await self.seal(Reason.EXIT)
+        else:
+            await self.commit()
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+        await self.write_manifests(now=True)
+
+
+def _window_of_header(header: Header | None) -> Window | None:
+    return None if header is None else Window(header.window_start_ns, header.window_end_ns)

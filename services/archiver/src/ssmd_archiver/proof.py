@@ -1,0 +1,352 @@
+"""Which frames are proven, missing or unverifiable (pure): sessions and connections followed by frame number.
+
+Fed with every frame and capture event in stream order. It tells whether a frame is archived already, and returns a
+gap for each loss an event proves: frames acknowledged to the connector that never came, frames it could not keep,
+the time between two connections, and the exchange's own gaps. A frame counts as missing only at or below
+``acked_through``: what lies above may still come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+
+from ssmd_common import events
+from ssmd_common.archive.gaps import Gap, GapLayer, GapStatus
+from ssmd_common.archive.index import ConnectionFrames
+from ssmd_common.frames import EventId, FrameId, parse_msg_id
+from ssmd_common.ranges import Ranges, range_total
+
+__all__ = ["ConnectionTrack", "FrameLedger"]
+
+_CLOSED_KEPT = 256
+_ULID_AND_DASH = 27
+_INTERRUPTED = ".closed"
+CRASHED = "crashed"
+
+
+@dataclass(slots=True)
+class ConnectionTrack:
+    """One connection; fields as in :class:`~ssmd_common.archive.index.ConnectionFrames`.
+
+    Attributes:
+        covered: A gap of the stream was recorded since the last check, so missing frames lie in it.
+    """
+
+    session: str
+    connection: int
+    frames: Ranges = field(default_factory=Ranges)
+    missing: Ranges = field(default_factory=Ranges)
+    events: Ranges = field(default_factory=Ranges)
+    acked_through: int = 0
+    reported: int | None = None
+    opened_ns: int | None = None
+    seen_ns: int | None = None
+    closed: str = ""
+    closed_ns: int | None = None
+    resumed: bool = False
+    covered: bool = False
+
+    @property
+    def key(self) -> str:
+        """``{session}.{connection}``."""
+        return f"{self.session}.{self.connection}"
+
+    @property
+    def instance(self) -> str:
+        """The instance part of the session."""
+        return self.session[:-_ULID_AND_DASH]
+
+    def state(self) -> ConnectionFrames:
+        """Return it as an index header keeps it."""
+        return ConnectionFrames(
+            session=self.session,
+            connection=self.connection,
+            frames=self.frames.pairs(),
+            missing=self.missing.pairs(),
+            events=self.events.pairs(),
+            acked_through=self.acked_through,
+            reported=self.reported,
+            opened_ns=self.opened_ns,
+            seen_ns=self.seen_ns,
+            closed=self.closed,
+            closed_ns=self.closed_ns,
+            resumed=self.resumed,
+        )
+
+
+class FrameLedger:
+    """Follows every connection of a feed.
+
+    Args:
+        connections: The state an index header keeps.
+        open_gaps: The gaps whose end was unknown there.
+        epoch: Epoch that new gaps are recorded under.
+    """
+
+    def __init__(
+        self, connections: Iterable[ConnectionFrames] = (), open_gaps: Iterable[Gap] = (), *, epoch: int = 1
+    ) -> None:
+        self.epoch = epoch
+        self.tracks: dict[str, ConnectionTrack] = {}
+        self.open_gaps: dict[str, Gap] = {gap.gap_id: gap for gap in open_gaps}
+        for state in connections:
+            track = ConnectionTrack(
+                session=state.session,
+                connection=state.connection,
+                frames=Ranges(state.frames),
+                missing=Ranges(state.missing),
+                events=Ranges(state.events),
+                acked_through=state.acked_through,
+                reported=state.reported,
+                opened_ns=state.opened_ns,
+                seen_ns=state.seen_ns,
+                closed=state.closed,
+                closed_ns=state.closed_ns,
+                resumed=state.resumed,
+            )
+            self.tracks[track.key] = track
+        self._stopped = {track.key for track in self.tracks.values() if _waits(track)}
+
+    def snapshot(self) -> tuple[list[ConnectionFrames], list[Gap]]:
+        """Return the state a new segment's header keeps: connections and open gaps."""
+        self._forget()
+        return [track.state() for track in self.tracks.values()], list(self.open_gaps.values())
+
+    def _forget(self) -> None:
+        """Drop the oldest closed connections: their frames came long before any resend could."""
+        closed = [key for key, track in self.tracks.items() if track.closed]
+        for key in closed[: max(0, len(closed) - _CLOSED_KEPT)]:
+            del self.tracks[key]
+
+    def track(self, session: str, connection: int) -> ConnectionTrack:
+        """Return the track of a connection, made where it is new."""
+        key = f"{session}.{connection}"
+        found = self.tracks.get(key)
+        if found is None:
+            found = self.tracks[key] = ConnectionTrack(session, connection)
+        return found
+
+    def identify(self, msg_id: str | None) -> tuple[ConnectionTrack | None, FrameId | EventId | None]:
+        """Return whose message an id names; None for a foreign publisher's."""
+        identity = None if msg_id is None else parse_msg_id(msg_id)
+        if identity is None:
+            return None, None
+        return self.track(identity.session, identity.connection), identity
+
+    def locate(self, msg_id: str | None) -> tuple[ConnectionTrack | None, int | None]:
+        """Return the connection and frame number of a data message: the quick road of :meth:`identify`."""
+        if msg_id is None:
+            return None, None
+        key, _, number = msg_id.rpartition(".")
+        track = self.tracks.get(key)
+        if track is not None and number.isdigit() and number.isascii() and number[0] != "0":
+            return track, int(number)
+        found, identity = self.identify(msg_id)
+        return found, identity.frame_no if isinstance(identity, FrameId) else None
+
+    def frame(
+        self, track: ConnectionTrack, frame_no: int, received_ns: int | None, stored_ns: int
+    ) -> Iterable[Gap]:
+        """Add a frame that was not archived yet; return gaps whose end it shows.
+
+        The caller has asked :attr:`ConnectionTrack.frames` first: a frame in it is a duplicate.
+        """
+        track.frames.add(frame_no)
+        track.seen_ns = received_ns or stored_ns
+        if self.open_gaps or self._stopped:
+            return list(self._reconnected(track, track.seen_ns, stored_ns))
+        return ()
+
+    def apply(self, frames: dict[str, list[tuple[int, int]]]) -> None:
+        """Add a committed block's frames (recovery: their gaps are recorded already)."""
+        for key, pairs in frames.items():
+            session, _, connection = key.rpartition(".")
+            ranges = self.track(session, int(connection)).frames
+            for first, end in pairs:
+                ranges.add_range(first, end)
+
+    def recorded(self, gap: Gap) -> None:
+        """Take note of a gap as recorded, by this ledger, another, or an index being recovered."""
+        if gap.status is GapStatus.OPEN:
+            self.open_gaps[gap.gap_id] = gap
+        else:
+            self.open_gaps.pop(gap.gap_id, None)
+        if gap.gap_id == f"{gap.key}{_INTERRUPTED}" and gap.key in self.tracks:
+            self.tracks[gap.key].resumed = gap.status is not GapStatus.OPEN
+            self._stopped.discard(gap.key)
+        if gap.layer is GapLayer.STREAM and not gap.key:
+            for track in self.tracks.values():
+                track.covered = track.covered or not track.closed
+
+    def event(self, event: events.CaptureEvent, stored_ns: int) -> list[Gap]:
+        """Take in a capture event; return the gaps it opens, proves or closes.
+
+        Args:
+            event: The event.
+            stored_ns: Server time of its message.
+        """
+        gaps = list(self._consequences(event, stored_ns))
+        for gap in gaps:
+            self.recorded(gap)
+        return gaps
+
+    def _consequences(self, event: events.CaptureEvent, stored_ns: int) -> Iterator[Gap]:
+        match event:
+            case events.SessionStarted():
+                yield from self._crashed(event, stored_ns)
+            case events.ConnectionOpened():
+                self.track(event.session, event.connection).opened_ns = event.at_ns
+            case events.Subscribed():
+                track = self.track(event.session, event.connection)
+                yield from self._reconnected(track, event.at_ns, stored_ns)
+            case events.Heartbeat():
+                for state in event.connections:
+                    track = self.track(event.session, state.connection)
+                    yield from self._check(track, state.frames, state.acked_through, event.at_ns, stored_ns)
+            case events.ConnectionClosed():
+                yield from self._closed(event, stored_ns)
+            case events.ExchangeGap():
+                yield self._exchange_gap(event, stored_ns)
+            case events.ExchangeResynced():
+                gap = self.open_gaps.get(_exchange_gap_id(event.session, event.gap_no))
+                if gap is not None:
+                    yield msgspec.structs.replace(gap, status=GapStatus.RESYNCED)
+            case _:
+                pass
+
+    def _check(
+        self, track: ConnectionTrack, reported: int, acked_through: int, at_ns: int, stored_ns: int
+    ) -> Iterator[Gap]:
+        """Find frames the connector has a PubAck for that did not come."""
+        track.reported = max(reported, track.reported or 0)
+        before = track.acked_through
+        track.acked_through = max(acked_through, before)
+        covered, track.covered = track.covered, False
+        start_ns = track.seen_ns or track.opened_ns or at_ns
+        for first, end in track.frames.missing(before + 1, track.acked_through + 1):
+            for start, stop in track.missing.missing(first, end):
+                track.missing.add_range(start, stop)
+                if not covered:
+                    yield self._frame_gap(
+                        track, "frames_missing", GapLayer.STREAM, start, stop, start_ns, at_ns, stored_ns
+                    )
+
+    def _frame_gap(
+        self,
+        track: ConnectionTrack,
+        cause: str,
+        layer: GapLayer,
+        first: int,
+        end: int,
+        start_ns: int,
+        end_ns: int,
+        stored_ns: int,
+    ) -> Gap:
+        return Gap(
+            gap_id=f"{track.key}.{first}",
+            layer=layer,
+            cause=cause,
+            status=GapStatus.PERMANENT,
+            epoch=self.epoch,
+            key=track.key,
+            start_seq=first,
+            end_seq=end,
+            start_ns=min(start_ns, end_ns),
+            end_ns=end_ns,
+            missing_count=end - first,
+            detected_ns=stored_ns,
+        )
+
+    def _closed(self, event: events.ConnectionClosed, stored_ns: int) -> Iterator[Gap]:
+        track = self.track(event.session, event.connection)
+        for first, end in event.lost:
+            track.missing.add_range(first, end)
+            yield self._frame_gap(
+                track,
+                "not_kept",
+                GapLayer.CONNECTION,
+                first,
+                end,
+                track.opened_ns or last_ns,
+                event.at_ns,
+                stored_ns,
+            )
+        yield from self._check(track, event.frames, event.acked_through, event.at_ns, stored_ns)
+        track.closed, track.closed_ns = event.cause, event.at_ns
+        if event.cause == events.STOPPED:
+            # Nobody listens because nobody was to: a gap only once a later connection shows how long.
+            self._stopped.add(track.key)
+        else:
+            yield self._interruption(track, stored_ns)
+        for gap in list(self.open_gaps.values()):
+            if gap.layer is GapLayer.EXCHANGE and gap.key.startswith(f"{track.key}/"):
+                yield msgspec.structs.replace(gap, status=GapStatus.PERMANENT)
+
+    def _interruption(self, track: ConnectionTrack, stored_ns: int) -> Gap:
+        """Open the gap from a closed connection's last frame to the next connection's first."""
+        return Gap(
+            gap_id=f"{track.key}{_INTERRUPTED}",
+            layer=GapLayer.CONNECTION,
+            cause=track.closed,
+            status=GapStatus.OPEN,
+            epoch=self.epoch,
+            key=track.key,
+            start_seq=None if track.closed == CRASHED else (track.reported or 0) + 1,
+            start_ns=track.seen_ns or track.closed_ns or stored_ns,
+            detected_ns=stored_ns,
+        )
+
+    def _crashed(self, event: events.SessionStarted, stored_ns: int) -> Iterator[Gap]:
+        """Close in the record what an earlier session of this instance left open."""
+        for track in self.tracks.values():
+            if track.closed or track.session == event.session or track.instance != event.instance:
+                continue
+            if not track.connection:
+                track.closed = CRASHED
+                continue
+            track.closed, track.closed_ns = CRASHED, track.seen_ns or track.opened_ns or event.at_ns
+            yield self._interruption(track, stored_ns)
+
+    def _reconnected(self, track: ConnectionTrack, at_ns: int, stored_ns: int) -> Iterator[Gap]:
+        """End the interruptions of this instance: frames flow again."""
+        waiting = [self._interruption(self.tracks[key], stored_ns) for key in self._stopped if key in self.tracks]
+        for gap in (*self.open_gaps.values(), *waiting):
+            if gap.layer is not GapLayer.CONNECTION or gap.key == track.key:
+                continue
+            session, _, _ = gap.key.rpartition(".")
+            if session[:-_ULID_AND_DASH] == track.instance:
+                end_ns = max(at_ns, gap.start_ns)
+                ended = msgspec.structs.replace(gap, status=GapStatus.PERMANENT, end_ns=end_ns)
+                self.recorded(ended)
+                yield ended
+
+    def _exchange_gap(self, event: events.ExchangeGap, stored_ns: int) -> Gap:
+        return Gap(
+            gap_id=_exchange_gap_id(event.session, event.gap_no),
+            layer=GapLayer.EXCHANGE,
+            cause="sequence_skipped",
+            status=GapStatus.OPEN,
+            epoch=self.epoch,
+            key=f"{event.session}.{event.connection}/{event.key}",
+            start_seq=event.after_seq + 1,
+            end_seq=event.next_seq,
+            start_ns=event.after_ns or event.at_ns,
+            end_ns=event.at_ns,
+            missing_count=event.missing_count,
+            detected_ns=stored_ns,
+        )
+
+    def lost_frames(self) -> int:
+        """Return how many frames of the followed connections are known to be lost."""
+        return sum(range_total(track.missing.pairs()) for track in self.tracks.values())
+
+
+def _waits(track: ConnectionTrack) -> bool:
+    return track.closed == events.STOPPED and not track.resumed
+
+
+def _exchange_gap_id(session: str, gap_no: int) -> str:
+    return f"{session}.x{gap_no}"
