@@ -54,8 +54,8 @@ class SequenceTracker:
     Args:
         starts_at: First number of every sequence, where the exchange promises one: a first frame above it is a
             gap. None takes whatever comes first as the beginning.
-        leaves_holes: Whether the exchange's sequence skips numbers without loss (a filtered channel); only
-            repeats are found then.
+        leaves_holes: Whether the exchange's sequence skips and repeats numbers without loss (a filtered channel);
+            only a number that goes back is found then.
     """
 
     __slots__ = ("_highest", "_leaves_holes", "_missing", "_starts_at")
@@ -97,7 +97,7 @@ class SequenceTracker:
         if first > highest:
             self._highest[key] = (last, at_ns)
             return self._gap(key, highest, first, highest_ns)
-        if last > highest:
+        if last > highest or (self._leaves_holes and last == highest):
             # A range that overlaps what is known and goes on: nothing is missing.
             self._highest[key] = (last, at_ns)
             return None

@@ -33,11 +33,12 @@ def test_a_range_continues_where_the_last_one_ended() -> None:
     assert tracker.highest("btcusdt") == 130
 
 
-def test_holes_of_the_exchange_are_no_gap_yet_repeats_are_found() -> None:
+def test_holes_and_repeats_of_the_exchange_are_nothing_yet_going_back_is_found() -> None:
     tracker = SequenceTracker(leaves_holes=True)
     assert tracker.observe("BTC-USD", 10) is None
     assert tracker.observe("BTC-USD", 20) is None
-    assert tracker.observe("BTC-USD", 20) == SequenceRepeat("BTC-USD", 20, 20, was_missing=False)
+    assert tracker.observe("BTC-USD", 20) is None
+    assert tracker.observe("BTC-USD", 19) == SequenceRepeat("BTC-USD", 20, 19, was_missing=False)
 
 
 def test_an_overtaken_frame_fills_the_gap_it_left() -> None:

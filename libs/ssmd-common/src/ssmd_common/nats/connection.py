@@ -55,6 +55,13 @@ if TYPE_CHECKING:
     """Takes ``(subject, reply, header block, payload)`` of one message; must neither block nor raise."""
 
 
+class Waiter(Protocol):
+    """What can be waited for, such as the wish to stop."""
+
+    async def wait(self) -> object:
+        """Return once it has come."""
+
+
 class NatsClient(Client):
     """nats-py's client with a batched way in and an unwrapped way out.
 
@@ -212,7 +219,7 @@ async def connect(
             **options,
         )
     )
-    stopping = asyncio.ensure_future((stop or asyncio.Event()).wait())
+    stopping = asyncio.create_task(_wait(stop or asyncio.Event()))
     ends: set[asyncio.Future[Any]] = {connecting, reporter.fatal, stopping}
     try:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -231,6 +238,10 @@ async def connect(
         stopping.cancel()
         if not reporter.connected_once:
             await _abandon(connecting, client)
+
+
+async def _wait(stop: Waiter) -> None:
+    await stop.wait()
 
 
 async def close(client: Client) -> None:

@@ -1,191 +1,188 @@
 """Any exchange whose frames can be described as data: the rules come from the feed's YAML, the code is here once.
 
-A rule is a :class:`Pick`: a path into the JSON, array positions among it (``data.0.symbol``). A position in a
-symbol's path stands for the whole array: where its elements name several symbols, so does the frame.
+The feed's places are taken apart once, at the start; a frame is decoded once and looked at from there. What the
+places mean stands in :mod:`ssmd_common.config.websocket`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from ssmd_common.config.websocket import ANY_ELEMENT, path_segments
 from ssmd_connector.venues.venue import UNTYPED, Kind, Route, decode_json, unparsed
 
-__all__ = ["GenericRules", "GenericVenue", "Pick", "SequenceRule"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ssmd_common.config.websocket import FrameMatch, Place, WebsocketSettings
+    from ssmd_common.config.websocket import SequenceRule as SequenceSettings
+
+__all__ = ["GenericVenue"]
 
 _TEXT_PREVIEW = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Pick:
-    """Where a value lies in a frame.
+class _Missing:
+    """Stands for a value that is not there, which a null is not."""
 
-    Attributes:
-        path: Keys, and positions in arrays; empty for the whole frame.
-        after: Take what follows the last of this separator (``btcusdt@trade`` → ``trade``).
-        before: Take what precedes the first of this separator (``btcusdt@trade`` → ``btcusdt``).
-    """
 
-    path: tuple[str | int, ...]
-    after: str = ""
-    before: str = ""
+_MISSING = _Missing()
 
-    @classmethod
-    def parse(cls, text: str, *, after: str = "", before: str = "") -> Pick:
-        """Read a dotted path; parts made of digits are positions."""
-        return cls(tuple(int(part) if part.isdecimal() else part for part in text.split(".")), after, before)
 
-    def value(self, root: object) -> object:
-        """Return what lies there, or None."""
-        for part in self.path:
-            root = _step(root, part)
-            if root is None:
-                return None
-        return root
-
-    def text(self, root: object) -> str:
-        """Return what lies there as text; empty where there is nothing that names anything."""
-        return self._cut(self.value(root))
-
-    def texts(self, root: object) -> list[str]:
-        """Return what lies there in every element of the arrays on the way, each once, in order."""
-        values = [root]
-        for part in self.path:
-            following: list[object] = []
-            for value in values:
-                if isinstance(part, int) and isinstance(value, list):
-                    following.extend(value)
-                else:
-                    following.append(_step(value, part))
-            values = following
-        return list(dict.fromkeys(text for text in map(self._cut, values) if text))
-
-    def _cut(self, value: object) -> str:
-        if isinstance(value, bool) or not isinstance(value, str | int):
-            return ""
-        text = str(value)
-        if self.after:
-            text = text.rpartition(self.after)[2] if self.after in text else ""
-        if self.before:
-            text = text.partition(self.before)[0]
-        return text
+def _values(root: object, segments: Iterable[str | int]) -> list[object]:
+    """Return everything a path leads to; nothing where it leads nowhere."""
+    values = [root]
+    for part in segments:
+        following: list[object] = []
+        for value in values:
+            if part == ANY_ELEMENT and isinstance(value, list):
+                following.extend(value)
+            else:
+                found = _step(value, part)
+                if not isinstance(found, _Missing):
+                    following.append(found)
+        if not following:
+            return []
+        values = following
+    return values
 
 
 def _step(value: object, part: str | int) -> object:
     if isinstance(value, dict):
-        return value.get(str(part))
+        return value.get(str(part), _MISSING)
     if isinstance(part, int) and isinstance(value, list) and part < len(value):
         return value[part]
-    return None
+    return _MISSING
 
 
 @dataclass(frozen=True, slots=True)
-class SequenceRule:
-    """Where the exchange's sequence number lies.
+class _Finder:
+    """One place of the feed, taken apart."""
 
-    Attributes:
-        first: The number, or the first of a range.
-        last: The last of the range.
-        types: Message types it holds for, each counted apart; empty for all types, counted together.
-        per_symbol: Whether every symbol has a sequence of its own.
-        leaves_holes: Whether numbers are skipped without loss, as where the exchange filters channels.
-    """
+    segments: tuple[str | int, ...]
+    after: str
+    before: str
+    upper: bool
 
-    first: Pick
-    last: Pick | None = None
-    types: frozenset[str] = frozenset()
-    per_symbol: bool = True
-    leaves_holes: bool = False
+    @classmethod
+    def of(cls, place: Place) -> _Finder:
+        return cls(place.segments, place.after, place.before, place.upper)
+
+    def texts(self, root: object) -> list[str]:
+        """Return the different texts found, in order."""
+        return list(dict.fromkeys(text for text in map(self._text, _values(root, self.segments)) if text))
+
+    def integers(self, root: object) -> list[int]:
+        """Return the whole numbers found."""
+        return [value for value in _values(root, self.segments) if type(value) is int]
+
+    def _text(self, value: object) -> str:
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            return ""
+        text = str(value)
+        if self.after:
+            text = text.partition(self.after)[2]
+        if self.before:
+            head, separator, _ = text.partition(self.before)
+            text = head if separator else ""
+        return text.upper() if self.upper else text
 
 
-@dataclass(frozen=True, slots=True)
-class GenericRules:
-    """Everything a feed says about its frames.
+def _first_found(finders: Sequence[_Finder], root: object) -> list[str]:
+    for finder in finders:
+        texts = finder.texts(root)
+        if texts:
+            return texts
+    return []
 
-    Attributes:
-        types: Where the type lies; the first that is there counts.
-        symbols: Where the symbol lies; the first that is there counts.
-        control_types: Types that are no market data.
-        control_fields: Fields that only frames without market data have.
-        control_texts: Exact frames that are not JSON and mean control (``PONG``).
-        subject_types: Types that share another subject type.
-        known_types: Types that are expected; empty: any.
-        sequences: Where sequence numbers lie; the first whose types fit counts.
-    """
 
-    types: tuple[Pick, ...]
-    symbols: tuple[Pick, ...]
-    control_types: frozenset[str] = frozenset()
-    control_fields: tuple[Pick, ...] = ()
-    control_texts: frozenset[bytes] = frozenset()
-    subject_types: tuple[tuple[str, str], ...] = ()
-    known_types: frozenset[str] = frozenset()
-    sequences: tuple[SequenceRule, ...] = ()
+class _Numbers:
+    """One sequence rule of the feed."""
+
+    def __init__(self, rule: SequenceSettings) -> None:
+        places = [place for place in (rule.value, rule.first) if place is not None]
+        self._first = _Finder.of(places[0])
+        self._last = _Finder.of(rule.last) if rule.last is not None else None
+        self._key = [_Finder.of(place) for place in rule.key]
+        self._label = "+".join(rule.types) or "all"
+        self.types = frozenset(rule.types)
+        self.leaves_holes = rule.kind == "increasing"
+
+    def read(self, root: object) -> tuple[str, int, int | None] | None:
+        """Return counter, number and end of the range of a frame; None where it has none."""
+        firsts = self._first.integers(root)
+        lasts = self._last.integers(root) if self._last is not None else firsts
+        if not firsts or not lasts:
+            return None
+        key = _first_found(self._key, root)
+        if self._key and len(key) != 1:
+            return None
+        return f"{self._label}:{key[0]}" if key else self._label, min(firsts), max(lasts)
 
 
 class GenericVenue:
-    """Routes frames by :class:`GenericRules`."""
+    """Routes frames as a feed's ``websocket`` section says.
 
-    def __init__(self, rules: GenericRules) -> None:
-        self._rules = rules
-        self._subject_types = dict(rules.subject_types)
+    Args:
+        settings: That section; its ``route`` is given.
+    """
+
+    def __init__(self, settings: WebsocketSettings) -> None:
+        route = settings.route
+        self._types = [_Finder.of(place) for place in route.type] if route else []
+        self._symbols = [_Finder.of(place) for place in route.symbol] if route else []
+        self._control_types = frozenset(settings.control.types)
+        self._control_texts = frozenset(text.encode() for text in settings.control.texts)
+        self._present = [_Match(match) for match in settings.control.present]
+        self._refused = [_Match(match) for match in settings.control.refused]
+        self._subject_types = settings.subject_types
+        self._numbers = [_Numbers(rule) for rule in settings.sequences]
 
     @property
     def known_types(self) -> frozenset[str]:
-        """Types that are expected; empty where the feed names none."""
-        return self._rules.known_types | self._rules.control_types if self._rules.known_types else frozenset()
+        """Nothing: a feed's types are whatever its frames say."""
+        return frozenset()
 
     def route(self, frame: bytes) -> Route:
         """Decide where a frame goes. Never raises, whatever the bytes."""
-        rules = self._rules
-        if frame.strip() in rules.control_texts:
-            text = frame.strip().decode("utf-8", "replace")[:_TEXT_PREVIEW]
-            return Route(Kind.CONTROL, text.lower(), text.lower())
+        if self._control_texts and frame.strip() in self._control_texts:
+            text = frame.strip().decode("utf-8", "replace")[:_TEXT_PREVIEW].lower()
+            return Route(Kind.CONTROL, text, text)
         try:
             root = decode_json(frame)
         except ValueError as error:
             return unparsed(str(error))
-        parts = root if isinstance(root, list) and root and isinstance(root[0], dict) else [root]
-        kind = next((text for pick in rules.types if (text := pick.text(parts[0]))), "")
-        if kind in rules.control_types or (
-            not kind and any(pick.value(parts[0]) is not None for pick in rules.control_fields)
-        ):
-            return Route(Kind.CONTROL, kind or "reply", kind or "reply")
-        symbols = self._symbols(parts)
+        types = _first_found(self._types, root)
+        kind = types[0] if len(types) == 1 else ""
+        refused = any(match.fits(root) for match in self._refused)
+        if refused or kind in self._control_types or any(match.fits(root) for match in self._present):
+            return Route(Kind.CONTROL, kind or "reply", kind or "reply", refused=refused)
+        symbols = _first_found(self._symbols, root)
         ticker = symbols[0] if len(symbols) == 1 else None
         several = tuple(symbols) if len(symbols) > 1 else ()
         if not kind:
-            return Route(Kind.DATA, UNTYPED, UNTYPED, ticker, several, routed=False, reason="no type in it")
-        key, first, last, holes = self._sequence(kind, ticker, parts)
-        return Route(
-            Kind.DATA,
-            kind,
-            self._subject_types.get(kind, kind),
-            ticker,
-            several,
-            key,
-            first,
-            last,
-            leaves_holes=holes,
-        )
+            reason = f"several types: {', '.join(types)[:_TEXT_PREVIEW]}" if types else "no type in it"
+            return Route(Kind.DATA, UNTYPED, UNTYPED, ticker, several, routed=False, reason=reason)
+        subject_type = self._subject_types.get(kind, kind)
+        for numbers in self._numbers:
+            if not numbers.types or kind in numbers.types:
+                found = numbers.read(root)
+                if found is not None:
+                    holes = numbers.leaves_holes
+                    return Route(Kind.DATA, kind, subject_type, ticker, several, *found, leaves_holes=holes)
+        return Route(Kind.DATA, kind, subject_type, ticker, several)
 
-    def _symbols(self, parts: list[object]) -> list[str]:
-        found: dict[str, None] = {}
-        for part in parts:
-            for pick in self._rules.symbols:
-                texts = pick.texts(part)
-                if texts:
-                    found.update(dict.fromkeys(texts))
-                    break
-        return list(found)
 
-    def _sequence(self, kind: str, ticker: str | None, parts: list[object]) -> tuple[str, int, int | None, bool]:
-        for rule in self._rules.sequences:
-            if rule.types and kind not in rule.types:
-                continue
-            first = rule.first.value(parts[0])
-            last = rule.last.value(parts[-1]) if rule.last is not None else None
-            if type(first) is not int or (rule.per_symbol and ticker is None):
-                return "", 0, None, False
-            key = ":".join(part for part in (kind if rule.types else "", ticker if rule.per_symbol else "") if part)
-            return key or "all", first, last if type(last) is int else None, rule.leaves_holes
-        return "", 0, None, False
+class _Match:
+    """A property some frames have."""
+
+    def __init__(self, match: FrameMatch) -> None:
+        self._segments = path_segments(match.path)
+        self._equals = match.equals
+
+    def fits(self, root: object) -> bool:
+        found = _values(root, self._segments)
+        if self._equals is None:
+            return bool(found)
+        return any(type(value) is type(self._equals) and value == self._equals for value in found)

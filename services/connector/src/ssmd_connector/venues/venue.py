@@ -39,6 +39,7 @@ class Route(msgspec.Struct, frozen=True, gc=False):
         seq_last: The last of its range; None for a single number.
         leaves_holes: Whether the exchange skips numbers of this sequence without loss.
         routed: Whether the frame said where it belongs; a data frame that did not is published all the same.
+        refused: Whether it is a control frame by which the exchange refuses what was asked.
         reason: Why it is unparsed or not routed.
     """
 
@@ -52,6 +53,7 @@ class Route(msgspec.Struct, frozen=True, gc=False):
     seq_last: int | None = None
     leaves_holes: bool = False
     routed: bool = True
+    refused: bool = False
     reason: str = ""
 
 

@@ -1,0 +1,78 @@
+"""What a session decides: the shell around it performs these and decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ssmd_common.sequences import SequenceGap, SequenceRepeat
+
+__all__ = ["Confirmed", "Disconnect", "Effect", "GapFound", "Ready", "Repeated", "Resynced", "Send", "Warn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this frame."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """The exchange confirmed a subscription: tell of it."""
+
+    channel: str
+    sid: int | None
+    tickers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Everything wanted is subscribed."""
+
+    refused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GapFound:
+    """The exchange's sequence skipped: record it under this number."""
+
+    gap_no: int
+    gap: SequenceGap
+
+
+@dataclass(frozen=True, slots=True)
+class Resynced:
+    """Full state came for everything behind the gap of this number."""
+
+    gap_no: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """A sequence number came again, or late."""
+
+    repeat: SequenceRepeat
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """Close the socket and connect anew; ``cause`` is one word, ``reason`` the exchange's where it gave one."""
+
+    cause: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """Tell the operator, under a fixed event name."""
+
+    event: str
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+
+Effect = Send | Confirmed | Ready | GapFound | Resynced | Repeated | Disconnect | Warn

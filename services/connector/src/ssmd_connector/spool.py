@@ -1,0 +1,277 @@
+"""Where messages wait on disk while NATS is away: append-only files, replayed in order, surviving the process.
+
+A record is ``length, crc32, connection, frame_no, subject length, headers length`` and the three byte strings.
+It is in the file when :meth:`Spool.append` returns (a killed process loses none; the machine's power is another
+matter, files are synced when they are full and at the end). Files are deleted once everything in them has its
+PubAck; how far the first one is done stands in ``head``, and what is sent twice after a crash JetStream or the
+archiver drops by its message id.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+from filelock import FileLock, Timeout
+
+from ssmd_common.errors import ConfigError
+from ssmd_connector.capture import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+__all__ = ["Mark", "Spool"]
+
+log = structlog.get_logger()
+
+_HEAD = struct.Struct("<IIIQII")
+_FILE_BYTES = 16 << 20
+_SUFFIX = ".spool"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mark:
+    """A place in the spool: everything before it is meant."""
+
+    file: int
+    offset: int
+
+
+class Spool:
+    """A bounded queue on disk. One process at a time; not for threads.
+
+    Args:
+        folder: Where its files lie; made when missing.
+        max_bytes: Bound of what it holds.
+        file_bytes: Size at which the next file begins.
+
+    Raises:
+        ConfigError: The folder cannot be used, or another process uses it.
+    """
+
+    def __init__(self, folder: Path, *, max_bytes: int, file_bytes: int = _FILE_BYTES) -> None:
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._file_bytes = max(1, min(file_bytes, max_bytes // 4))
+        self._lock = FileLock(folder / "lock")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise ConfigError(
+                "another process uses this folder",
+                file=str(folder),
+                remedy="give each connector its own limits.spool_dir",
+            ) from None
+        except OSError as error:
+            raise ConfigError(
+                f"cannot be used: {error.strerror}",
+                file=str(folder),
+                remedy="check limits.spool_dir and its permissions",
+            ) from None
+        numbers = sorted(int(path.stem) for path in folder.glob(f"*{_SUFFIX}") if path.stem.isdecimal())
+        self._sizes: dict[int, int] = {number: self._path(number).stat().st_size for number in numbers}
+        self._first_own = numbers[-1] + 1 if numbers else 1
+        self._head = self._load_head(numbers[0] if numbers else self._first_own)
+        self._cursor = self._head
+        self._write_no = self._first_own
+        self._write_fd: int | None = None
+        self._read_ahead: deque[tuple[Message, Mark]] = deque()
+
+    @property
+    def size_bytes(self) -> int:
+        """What it holds on disk, acknowledged parts of the first file among it."""
+        return sum(self._sizes.values())
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything in it has its acknowledgement."""
+        return self._head >= self._end
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether :meth:`read` has something to give."""
+        return bool(self._read_ahead) or self._cursor < self._end
+
+    def has_room(self, message: Message) -> bool:
+        """Whether :meth:`append` would take this message."""
+        return self.size_bytes + _HEAD.size + len(message.subject) + message.size <= self._max_bytes
+
+    def append(self, messages: Iterable[Message]) -> int:
+        """Write messages behind all others, as many as there is room for, and return how many.
+
+        Raises:
+            OSError: The disk refused.
+        """
+        count = 0
+        chunk: list[bytes] = []
+        size = self.size_bytes
+        for message in messages:
+            record = _encode(message)
+            size += len(record)
+            if size > self._max_bytes:
+                break
+            chunk.append(record)
+            count += 1
+            if size - self.size_bytes >= self._file_bytes:
+                self._write(b"".join(chunk))
+                chunk.clear()
+        if chunk:
+            self._write(b"".join(chunk))
+        return count
+
+    def read(self, limit: int) -> list[tuple[Message, Mark]]:
+        """Return up to ``limit`` messages not read yet, in order, each with the mark of its end.
+
+        Messages of an earlier life of the connector count for no connection of this one.
+        """
+        while len(self._read_ahead) < limit and self._cursor < self._end:
+            self._load_file()
+        return [self._read_ahead.popleft() for _ in range(min(limit, len(self._read_ahead)))]
+
+    def commit(self, mark: Mark) -> None:
+        """Let go of everything before ``mark``: it has its acknowledgement."""
+        self._head = max(self._head, mark)
+        for number in [number for number in self._sizes if number < self._head.file]:
+            self._delete(number)
+        if self.is_empty:
+            self._close_write()
+            for number in list(self._sizes):
+                self._delete(number)
+            self._head = self._cursor = Mark(self._write_no, 0)
+            (self._folder / "head").unlink(missing_ok=True)
+            return
+        (self._folder / "head").write_text(f"{self._head.file} {self._head.offset}", "ascii")
+
+    def rewind(self) -> None:
+        """Read again from the first message without an acknowledgement."""
+        self._read_ahead.clear()
+        self._cursor = self._head
+
+    def close(self) -> None:
+        """Sync and let go of the folder."""
+        self._close_write()
+        self._lock.release()
+
+    @property
+    def _end(self) -> Mark:
+        last = max(self._sizes, default=self._write_no)
+        return Mark(last, self._sizes.get(last, 0))
+
+    def _write(self, data: bytes) -> None:
+        if self._write_fd is None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            self._write_fd = os.open(self._path(self._write_no), flags, 0o600)
+            self._sizes.setdefault(self._write_no, 0)
+        before = self._sizes[self._write_no]
+        try:
+            _write_all(self._write_fd, data)
+        except OSError:
+            # A half-written record would hide everything after it.
+            os.ftruncate(self._write_fd, before)
+            raise
+        self._sizes[self._write_no] = before + len(data)
+        if self._sizes[self._write_no] >= self._file_bytes:
+            self._close_write()
+
+    def _close_write(self) -> None:
+        if self._write_fd is not None:
+            os.fsync(self._write_fd)
+            os.close(self._write_fd)
+            self._write_fd = None
+            self._write_no += 1
+
+    def _load_file(self) -> None:
+        """Read the rest of the cursor's file and move on."""
+        number, offset = self._cursor.file, self._cursor.offset
+        size = self._sizes.get(number, 0)
+        with self._path(number).open("rb") as file:
+            file.seek(offset)
+            data = file.read(size - offset)
+        position, own = 0, number >= self._first_own
+        while position < len(data):
+            decoded = _decode(data, position, own=own)
+            if decoded is None:
+                self._cut(number, offset + position)
+                break
+            message, position = decoded
+            self._read_ahead.append((message, Mark(number, offset + position)))
+        following = min((other for other in self._sizes if other > number), default=None)
+        if following is None:
+            self._cursor = Mark(number, self._sizes[number])
+        else:
+            self._cursor = Mark(following, 0)
+            if self._read_ahead:
+                message, _ = self._read_ahead.pop()
+                # Whoever commits the file's last message is done with the file.
+                self._read_ahead.append((message, Mark(following, 0)))
+            elif self._head.file == number:
+                self.commit(Mark(following, 0))
+
+    def _cut(self, number: int, offset: int) -> None:
+        """Cut a file where its records end: the tail of a write that did not finish."""
+        name = self._path(number).name
+        log.error("spool_damaged", file=name, offset=offset, lost_bytes=self._sizes[number] - offset)
+        os.truncate(self._path(number), offset)
+        self._sizes[number] = offset
+
+    def _delete(self, number: int) -> None:
+        self._path(number).unlink(missing_ok=True)
+        del self._sizes[number]
+
+    def _load_head(self, first: int) -> Mark:
+        try:
+            file, offset = (self._folder / "head").read_text("ascii").split()
+            head = Mark(int(file), int(offset))
+        except (OSError, ValueError):
+            return Mark(first, 0)
+        # A head of files that are gone, or past their end, says nothing.
+        return head if head.file == first and head.offset <= self._sizes.get(first, 0) else Mark(first, 0)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:010d}{_SUFFIX}"
+
+
+def _encode(message: Message) -> bytes:
+    body = message.subject + message.headers + message.payload
+    head = _HEAD.pack(
+        len(body),
+        zlib.crc32(body),
+        message.connection,
+        message.frame_no,
+        len(message.subject),
+        len(message.headers),
+    )
+    return head + body
+
+
+def _decode(data: bytes, position: int, *, own: bool) -> tuple[Message, int] | None:
+    """Return the record at ``position`` and where it ends; None where it is cut or damaged."""
+    start = position + _HEAD.size
+    if start > len(data):
+        return None
+    length, crc, connection, frame_no, subject_length, headers_length = _HEAD.unpack_from(data, position)
+    body = data[start : start + length]
+    if len(body) != length or zlib.crc32(body) != crc or subject_length + headers_length > length:
+        return None
+    payload_at = subject_length + headers_length
+    message = Message(
+        subject=body[:subject_length],
+        headers=body[subject_length:payload_at],
+        payload=body[payload_at:],
+        connection=connection if own else 0,
+        frame_no=frame_no if own else 0,
+    )
+    return message, start + length
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

@@ -1,0 +1,121 @@
+"""The conversation a feed's YAML describes: frames to send when the socket opens, and a keep-alive."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from ssmd_connector.effects import Disconnect, Ready, Send
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ssmd_common.config.websocket import WebsocketSettings
+    from ssmd_common.sequences import SequenceGap
+    from ssmd_connector.effects import Effect
+    from ssmd_connector.venues.venue import Route
+
+__all__ = ["GenericDialogue", "GenericWishes"]
+
+_NS_PER_S = 1_000_000_000
+_PREVIEW = 200
+
+
+@dataclass(frozen=True, slots=True)
+class GenericWishes:
+    """What to say.
+
+    Attributes:
+        subscribe: Exact frames to send when the socket is open.
+        keep_alive: Exact frame to send at times; empty for none.
+        keep_alive_ns: How often.
+    """
+
+    subscribe: tuple[str, ...]
+    keep_alive: str = ""
+    keep_alive_ns: int = 0
+
+    @classmethod
+    def of(cls, settings: WebsocketSettings) -> GenericWishes:
+        """Fill the feed's symbols into its subscribe frames, a batch at a time."""
+        keep = settings.keep_alive
+        return cls(
+            tuple(_frames(settings)), keep.text if keep else "", int(keep.interval_s * _NS_PER_S) if keep else 0
+        )
+
+
+def _frames(settings: WebsocketSettings) -> Iterator[str]:
+    size = settings.subscribe_batch_size
+    batches = [settings.symbols[start : start + size] for start in range(0, len(settings.symbols), size)]
+    ids = count(1)
+    for template in settings.subscribe:
+        if isinstance(template, str):
+            yield template
+        elif "{symbol" not in json.dumps(template):
+            yield _text(template, (), ids)
+        else:
+            for batch in batches:
+                yield _text(template, batch, ids)
+
+
+def _text(template: Any, batch: tuple[str, ...], ids: Iterator[int]) -> str:
+    return json.dumps(_filled(template, batch, ids), separators=(",", ":"), ensure_ascii=False)
+
+
+def _filled(value: Any, batch: tuple[str, ...], ids: Iterator[int]) -> Any:
+    if isinstance(value, dict):
+        return {name: _filled(item, batch, ids) for name, item in value.items()}
+    if isinstance(value, list):
+        items: list[Any] = []
+        for item in value:
+            if isinstance(item, str) and "{symbol}" in item:
+                items.extend(item.replace("{symbol}", symbol) for symbol in batch)
+            else:
+                items.append(_filled(item, batch, ids))
+        return items
+    if value == "{symbols}":
+        return list(batch)
+    return next(ids) if value == "{id}" else value
+
+
+class GenericDialogue:
+    """One connection's conversation."""
+
+    recovering = False
+
+    def __init__(self, wishes: GenericWishes) -> None:
+        self._wishes = wishes
+        self._kept_alive_ns = 0
+
+    def begin(self, now_ns: int) -> list[Effect]:
+        """Send the subscribe frames; the exchange is taken to agree unless it refuses."""
+        self._kept_alive_ns = now_ns
+        return [*(Send(text) for text in self._wishes.subscribe), Ready()]
+
+    def control(self, route: Route, frame: bytes, _now_ns: int) -> list[Effect]:
+        """Take a refusal; other control frames ask for nothing."""
+        if not route.refused:
+            return []
+        return [Disconnect("subscription_refused", frame[:_PREVIEW].decode("utf-8", "replace"))]
+
+    def data(self, _route: Route, _now_ns: int) -> list[Effect]:
+        """Do nothing: there is no recovery to wait for."""
+        return []
+
+    def gap(self, _gap_no: int, _gap: SequenceGap, _now_ns: int) -> list[Effect]:
+        """Do nothing: a feed described as data has no way to ask again."""
+        return []
+
+    def tick(self, now_ns: int) -> list[Effect]:
+        """Keep the connection alive."""
+        wishes = self._wishes
+        if wishes.keep_alive and now_ns - self._kept_alive_ns >= wishes.keep_alive_ns:
+            self._kept_alive_ns = now_ns
+            return [Send(wishes.keep_alive)]
+        return []
+
+    def end(self) -> list[Effect]:
+        """Say nothing: closing the socket ends its subscriptions."""
+        return []

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssmd_common.config.websocket import WebsocketSettings
+from ssmd_connector.venues.generic import GenericVenue
+from ssmd_connector.venues.generic_dialogue import GenericWishes
+from ssmd_connector.venues.venue import Kind, Route
+
+KRAKEN = {
+    "route": {"type": ["channel", "method"], "symbol": ["data.*.symbol"]},
+    "control": {"types": ["heartbeat", "status", "subscribe", "pong"]},
+}
+COINBASE = {
+    "route": {"type": ["type"], "symbol": ["product_id"]},
+    "control": {"types": ["subscriptions", "heartbeat"], "refused": [{"path": "type", "equals": "error"}]},
+    "sequences": [{"kind": "increasing", "key": ["product_id"], "value": "sequence"}],
+}
+BINANCE = {
+    "route": {
+        "type": ["data.e", {"path": "stream", "after": "@"}],
+        "symbol": ["data.s", {"path": "stream", "before": "@", "upper": True}],
+    },
+    "control": {"present": ["result"]},
+    "sequences": [
+        {"kind": "range", "types": ["depthUpdate"], "key": ["data.s"], "first": "data.U", "last": "data.u"},
+        {"kind": "contiguous", "types": ["aggTrade"], "key": ["data.s"], "value": "data.a"},
+    ],
+}
+POLYMARKET = {
+    "route": {
+        "type": ["event_type", "*.event_type"],
+        "symbol": ["asset_id", "*.asset_id", "price_changes.*.asset_id"],
+    },
+    "control": {"texts": ["PONG"]},
+}
+
+
+def route(rules: dict[str, Any], frame: Any) -> Route:
+    raw = frame if isinstance(frame, bytes) else json.dumps(frame).encode()
+    return GenericVenue(WebsocketSettings.model_validate(rules)).route(raw)
+
+
+def captured(name: str) -> list[bytes]:
+    folder = os.environ.get("SSMD_CAPTURES")
+    if not folder:
+        pytest.skip("SSMD_CAPTURES names no folder of recorded frames")
+    return [line for line in (Path(folder) / name).read_bytes().splitlines() if line]
+
+
+def test_an_array_of_one_symbol_names_it_and_of_several_names_all() -> None:
+    one = route(KRAKEN, {"channel": "trade", "data": [{"symbol": "BTC/USD"}, {"symbol": "BTC/USD"}]})
+    assert (one.type, one.ticker, one.tickers) == ("trade", "BTC/USD", ())
+    several = route(KRAKEN, {"channel": "trade", "data": [{"symbol": "BTC/USD"}, {"symbol": "ETH/USD"}]})
+    assert (several.ticker, several.tickers) == (None, ("BTC/USD", "ETH/USD"))
+
+
+def test_the_first_place_that_finds_a_value_decides() -> None:
+    assert route(KRAKEN, {"method": "subscribe", "success": True}).kind is Kind.CONTROL
+    assert route(BINANCE, {"stream": "btcusdt@depth20", "data": {"bids": []}}) == Route(
+        Kind.DATA, "depth20", "depth20", "BTCUSDT"
+    )
+
+
+def test_a_null_that_is_there_marks_a_control_frame() -> None:
+    assert route(BINANCE, {"result": None, "id": 1}).kind is Kind.CONTROL
+    assert route(BINANCE, {"id": 1}).kind is Kind.DATA
+
+
+def test_a_refusal_is_control_and_says_so() -> None:
+    refused = route(COINBASE, {"type": "error", "message": "no such product"})
+    assert (refused.kind, refused.refused) == (Kind.CONTROL, True)
+
+
+def test_sequences_are_read_by_their_rule() -> None:
+    depth = route(BINANCE, {"stream": "x", "data": {"e": "depthUpdate", "s": "BTCUSDT", "U": 5, "u": 9}})
+    assert (depth.seq_key, depth.seq, depth.seq_last) == ("depthUpdate:BTCUSDT", 5, 9)
+    trade = route(BINANCE, {"stream": "x", "data": {"e": "aggTrade", "s": "BTCUSDT", "a": 7}})
+    assert (trade.seq_key, trade.seq, trade.leaves_holes) == ("aggTrade:BTCUSDT", 7, False)
+    assert route(COINBASE, {"type": "ticker", "product_id": "A", "sequence": 4}).leaves_holes
+    assert route(COINBASE, {"type": "ticker", "product_id": "A", "sequence": "4"}).seq_key == ""
+
+
+def test_an_array_root_is_one_frame_of_its_type_and_symbols() -> None:
+    big = "9" * 76
+    found = route(POLYMARKET, [{"event_type": "book", "asset_id": big}, {"event_type": "book", "asset_id": "2"}])
+    assert (found.kind, found.type, found.tickers) == (Kind.DATA, "book", (big, "2"))
+
+
+def test_an_array_of_different_types_is_data_of_no_known_type() -> None:
+    found = route(POLYMARKET, [{"event_type": "book", "asset_id": "1"}, {"event_type": "trade", "asset_id": "1"}])
+    assert (found.kind, found.type, found.ticker, found.routed) == (Kind.DATA, "untyped", "1", False)
+    assert "book, trade" in found.reason
+
+
+def test_control_text_that_is_no_json_is_control_and_other_text_is_unparsed() -> None:
+    assert route(POLYMARKET, b"PONG\n").kind is Kind.CONTROL
+    assert route(POLYMARKET, b"PANG").kind is Kind.UNPARSED
+
+
+def test_what_is_no_text_names_nothing() -> None:
+    odd: tuple[Any, ...] = (None, True, 1.5, [], {}, "")
+    for value in odd:
+        assert route(KRAKEN, {"channel": "trade", "data": [{"symbol": value}]}).ticker is None
+    assert route(KRAKEN, {"channel": "trade", "data": [{"symbol": 12}]}).ticker == "12"
+
+
+@given(st.binary(max_size=100))
+def test_no_bytes_whatever_raise(frame: bytes) -> None:
+    for rules in (KRAKEN, COINBASE, BINANCE, POLYMARKET):
+        assert route(rules, frame).kind in Kind
+
+
+@pytest.mark.parametrize(
+    ("rules", "name"), [(COINBASE, "coinbase_exchange_2021.jsonl"), (KRAKEN, "kraken_v2.jsonl")], ids=["c", "k"]
+)
+def test_every_captured_frame_is_routed(rules: dict[str, Any], name: str) -> None:
+    routes = [route(rules, frame) for frame in captured(name)]
+    assert [found for found in routes if found.kind is Kind.UNPARSED or not found.routed] == []
+    assert all(found.ticker for found in routes if found.kind is Kind.DATA)
+
+
+def test_subscribe_frames_are_filled_a_batch_at_a_time() -> None:
+    settings = WebsocketSettings.model_validate(
+        {
+            **KRAKEN,
+            "symbols": ["BTC/USD", "ETH/USD", "SOL/USD"],
+            "subscribe_batch_size": 2,
+            "subscribe": [
+                {"method": "subscribe", "params": {"symbol": "{symbols}"}, "req_id": "{id}"},
+                {"streams": ["{symbol}@trade", "fixed"]},
+                {"once": True},
+                "hello",
+            ],
+            "keep_alive": {"text": "PING", "interval_s": 10},
+        }
+    )
+    wishes = GenericWishes.of(settings)
+    assert [json.loads(text) for text in wishes.subscribe[:-1]] == [
+        {"method": "subscribe", "params": {"symbol": ["BTC/USD", "ETH/USD"]}, "req_id": 1},
+        {"method": "subscribe", "params": {"symbol": ["SOL/USD"]}, "req_id": 2},
+        {"streams": ["BTC/USD@trade", "ETH/USD@trade", "fixed"]},
+        {"streams": ["SOL/USD@trade", "fixed"]},
+        {"once": True},
+    ]
+    assert wishes.subscribe[-1] == "hello"
+    assert (wishes.keep_alive, wishes.keep_alive_ns) == ("PING", 10_000_000_000)
