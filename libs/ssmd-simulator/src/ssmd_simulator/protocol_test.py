@@ -164,6 +164,7 @@ def test_what_a_trade_caused_is_told_before_the_answer_to_a_command() -> None:
     assert snapshot["seq"] == delta["seq"] + 1
     following = next(frame for frame in client.data(100) if frame["type"] == "orderbook_delta")
     assert following["seq"] == snapshot["seq"] + 1
+    assert following["msg"] != delta["msg"], "told once, not again after the snapshot that holds it"
 
 
 def test_list_subscriptions_lists_them_without_sid_or_seq_of_its_own() -> None:
