@@ -18,6 +18,7 @@ from ssmd_common.config.model import (
     checked,
     invalid,
     parse_interval,
+    parse_name,
 )
 from ssmd_common.config.nats import ConsumerName, NatsSettings, StreamName
 from ssmd_common.errors import ConfigError, SsmdError
@@ -120,7 +121,7 @@ class ArchiverConfig(ConfigModel):
         """Return whose messages to take: as configured, else by the filter's literal tokens.
 
         Raises:
-            ConfigError: The filter has no ``json`` token after a literal prefix.
+            ConfigError: The filter has no ``json`` token after a literal prefix, or its first tokens are no names.
             WireError: The filter's first tokens do not name environment and feed, and neither does the file.
         """
         tokens = self.nats.filter.split(".")
@@ -131,6 +132,6 @@ class ArchiverConfig(ConfigModel):
             )
         if self.env is None or self.feed is None:
             env, feed = parse_filter(self.nats.filter)
-        env, feed = self.env or env, self.feed or feed
+        env, feed = parse_name(self.env or env), parse_name(self.feed or feed)
         prefix = SubjectBuilder(env, feed, prefix=".".join(tokens[:at])).prefix
         return ArchiveSubjects(env, feed, prefix)

@@ -38,7 +38,7 @@ class FeedVersion(ConfigModel):
         protocol: How it speaks.
         endpoint: Where to connect.
         auth_method: What the handshake needs.
-        rate_limit_per_second: Commands to send a second at most.
+        rate_limit_per_second: Requests the exchange allows a second.
     """
 
     version: Text

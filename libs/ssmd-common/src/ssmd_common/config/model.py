@@ -31,6 +31,7 @@ __all__ = [
     "invalid",
     "parse_bytes",
     "parse_interval",
+    "parse_name",
     "parse_rotation_interval",
 ]
 
@@ -148,9 +149,14 @@ def _iso_date(value: object) -> date:
     raise invalid(f"{_shown(value)} is no date", remedy="write it as YYYY-MM-DD")
 
 
-def _name(value: str) -> str:
+def parse_name(value: str) -> str:
+    """Return a name that is a subject token and a folder of the archive alike.
+
+    Raises:
+        ConfigError: The text cannot be one.
+    """
     if not _NAME.fullmatch(value):
-        raise invalid(
+        raise ConfigError(
             f"{_shown(value)} cannot be a name",
             remedy="use up to 63 letters, digits, - and _, starting with a letter or digit",
         )
@@ -173,7 +179,7 @@ def _shown(value: Any) -> str:
 Text = Annotated[str, Field(min_length=1)]
 """Any text but an empty one."""
 
-Name = Annotated[str, AfterValidator(_name)]
+Name = Annotated[str, AfterValidator(checked(parse_name))]
 """A name that is a subject token and a folder of the archive alike."""
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]

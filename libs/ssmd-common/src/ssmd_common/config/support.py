@@ -245,20 +245,21 @@ def _credentials(fields: Iterable[str], source: str, environ: Mapping[str, str])
 
 def unused_fields(feed: Feed, env: Environment) -> list[str]:
     """Return what the two files say and no connector looks at, a line each, for a warning."""
-    lines = [
-        f"{section}: accepted but unused by the connector"
-        for model, sections in (
-            (feed, ("defaults", "message_types", "calendar")),
-            (env, ("schema_name", "schedule", "storage")),
-        )
-        for section in (name.removesuffix("_name") for name in sections if name in model.model_fields_set)
+    unused: list[str] = [
+        name for name in ("defaults", "message_types", "calendar") if name in feed.model_fields_set
     ]
+    if any(version.rate_limit_per_second is not None for version in feed.versions):
+        unused.append("versions.rate_limit_per_second")
+    unused += [
+        name.removesuffix("_name")
+        for name in ("schema_name", "schedule", "storage")
+        if name in env.model_fields_set
+    ]
+    lines = [f"{name}: accepted but unused by the connector" for name in unused]
     if feed.status == "deprecated":
         lines.append("status: the feed is deprecated")
-    for name, spec in (env.keys or {}).items():
-        if len(env.keys or {}) > 1 and name != feed.name:
-            lines.append(f"keys.{name}: accepted but unused, the key named {feed.name} is taken ({spec.type})")
-    return lines
+    others = [name for name in env.keys or {} if name != feed.name and len(env.keys or {}) > 1]
+    return lines + [f"keys.{name}: accepted but unused by the connector" for name in others]
 
 
 def unknown_variables(
