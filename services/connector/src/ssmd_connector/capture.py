@@ -15,7 +15,15 @@ import msgspec
 
 from ssmd_common.errors import WireError
 from ssmd_common.events import Control, FrameOversize, FrameUnparsed, encode_event, event_name
-from ssmd_common.frames import MSG_ID_HEADER, RECEIVED_NS_HEADER, TICKERS_HEADER, TYPE_HEADER, encode_tickers
+from ssmd_common.frames import (
+    MSG_ID_HEADER,
+    RECEIVED_NS_HEADER,
+    TICKERS_HEADER,
+    TYPE_HEADER,
+    FrameId,
+    encode_tickers,
+    parse_msg_id,
+)
 from ssmd_common.subjects import encode_token
 from ssmd_connector.venues.venue import UNTYPED, Kind
 
@@ -99,6 +107,25 @@ class Capture:
             limit=limit,
         )
         return self._event_message(event, frame_no)
+
+    def substitute(self, message: Message, limit: int) -> Message:
+        """Return what stands for a message the stream will not take for its size, under the same identity."""
+        fields = dict(line.split(b": ", 1) for line in message.headers.split(b"\r\n") if b": " in line)
+        identity = fields.get(MSG_ID_HEADER.encode(), b"").decode("ascii", "replace")
+        received_ns = fields.get(RECEIVED_NS_HEADER.encode(), b"0").decode("ascii", "replace")
+        frame_id = parse_msg_id(identity)
+        event = FrameOversize(
+            session=frame_id.session if frame_id else self.session,
+            connection=frame_id.connection if frame_id else 0,
+            at_ns=int(received_ns),
+            frame_no=frame_id.frame_no if isinstance(frame_id, FrameId) else 0,
+            length=len(message.payload),
+            sha256=hashlib.sha256(message.payload).hexdigest(),
+            limit=limit,
+        )
+        headers = f"NATS/1.0\r\n{MSG_ID_HEADER}: {identity}\r\n{RECEIVED_NS_HEADER}: {received_ns}\r\n\r\n"
+        subject = self._subjects.capture(event_name(event)).encode("ascii")
+        return Message(subject, headers.encode("ascii"), encode_event(event), message.connection, message.frame_no)
 
     def event(self, event: CaptureEvent) -> Message:
         """Return the message of an event that is no frame, under the session's next event number."""

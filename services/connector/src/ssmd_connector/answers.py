@@ -1,0 +1,92 @@
+"""What JetStream answers to a published message, and what follows from it. Pure."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+__all__ = ["Answer", "Verdict", "read_answer"]
+
+_STREAM_FULL = frozenset({10077, 10047, 10023})
+_TOO_LARGE = 10054
+_BUSY = 429
+_UNAVAILABLE = 503
+
+
+class Verdict(Enum):
+    """What an answer means for its message; the values name it in logs and metrics."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    FULL = "full"
+    TOO_LARGE = "too_large"
+    NO_STREAM = "no_stream"
+    BUSY = "busy"
+    OTHER = "other"
+
+    @property
+    def retry_after_s(self) -> float:
+        """How long to wait before the message is sent again."""
+        return 0.2 if self is Verdict.BUSY else 2.0
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """An answer, read."""
+
+    verdict: Verdict
+    text: str = ""
+
+
+class _Error(msgspec.Struct):
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class _PubAck(msgspec.Struct):
+    error: _Error | None = None
+    seq: int = 0
+    duplicate: bool = False
+
+
+_decode = msgspec.json.Decoder(_PubAck).decode
+_STATUS_LINE = b"NATS/1.0 "
+_STORED = Answer(Verdict.STORED)
+_DUPLICATE = Answer(Verdict.DUPLICATE)
+
+
+def read_answer(headers: bytes | None, payload: bytes) -> Answer:
+    """Read what came to a message's reply subject: a PubAck, an error, or the server's own status."""
+    if headers is not None and headers.startswith(_STATUS_LINE):
+        return _read_status(headers)
+    try:
+        ack = _decode(payload)
+    except msgspec.DecodeError:
+        return Answer(Verdict.OTHER, "an answer that is no PubAck")
+    if ack.error is not None:
+        return Answer(_verdict(ack.error), f"{ack.error.description} ({ack.error.err_code or ack.error.code})")
+    if ack.seq <= 0:
+        return Answer(Verdict.OTHER, "an answer without a sequence")
+    return _DUPLICATE if ack.duplicate else _STORED
+
+
+def _read_status(headers: bytes) -> Answer:
+    status = headers[len(_STATUS_LINE) :].split(b"\r\n", 1)[0].decode("utf-8", "replace")
+    match status[:3]:
+        case "503":
+            return Answer(Verdict.NO_STREAM, "no stream takes this subject")
+        case "429":
+            return Answer(Verdict.BUSY, "too many requests")
+        case _:
+            return Answer(Verdict.OTHER, status)
+
+
+def _verdict(error: _Error) -> Verdict:
+    if error.err_code in _STREAM_FULL:
+        return Verdict.FULL
+    if error.err_code == _TOO_LARGE:
+        return Verdict.TOO_LARGE
+    if error.code == _BUSY:
+        return Verdict.BUSY
+    return Verdict.NO_STREAM if error.code == _UNAVAILABLE and not error.err_code else Verdict.OTHER

@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ssmd_common.config.nats import NatsSettings
+from ssmd_common.events import FrameOversize, decode_event
+from ssmd_common.frames import FrameId, parse_msg_id
+from ssmd_common.nats.connection import NatsClient, close, connect
+from ssmd_common.nats.streams import StreamLimits, direct_get, ensure_stream, stream_info
+from ssmd_common.service.telemetry import Metrics
+from ssmd_common.subjects import SubjectBuilder
+from ssmd_connector.capture import Capture, Message
+from ssmd_connector.ledger import Ledger
+from ssmd_connector.metrics import ConnectorMetrics
+from ssmd_connector.publisher import Publisher
+from ssmd_connector.spool import Spool
+from ssmd_connector.venues.kalshi import KalshiVenue
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from ssmd_common.nats.testing import NatsServer
+
+SUBJECTS = SubjectBuilder("dev", "kalshi")
+VENUE = KalshiVenue()
+
+
+@dataclass
+class Bench:
+    """A publisher at work, and what a test needs to look at it."""
+
+    nc: NatsClient
+    publisher: Publisher
+    capture: Capture
+    ledger: Ledger
+    metrics: ConnectorMetrics
+    sent: int = 0
+
+    def message(self, size: int = 0) -> Message:
+        self.sent += 1
+        frame = b'{"type":"trade","sid":1,"seq":%d,"msg":{"market_ticker":"A.5","x":"%b"}}' % (
+            self.sent,
+            b"x" * size,
+        )
+        route = VENUE.route(frame)
+        return self.capture.frame(
+            route, frame, connection=1, frame_no=self.sent, received_ns=1, limit=self.publisher.limit
+        )
+
+    async def put(self, count: int, size: int = 0) -> None:
+        for _ in range(count):
+            message = self.message(size)
+            if not self.publisher.try_put(message):
+                await self.publisher.put(message)
+
+
+@asynccontextmanager
+async def bench(
+    server: NatsServer,
+    *,
+    spool: Spool | None = None,
+    window: int = 500,
+    memory_bytes: int = 1 << 22,
+    limits: StreamLimits | None = None,
+    stream_limit: int = -1,
+    create: bool = True,
+) -> AsyncIterator[Bench]:
+    metrics = ConnectorMetrics(Metrics("test"))
+    ledger = Ledger()
+    ledger.opened(1)
+    capture = Capture("host-1", SUBJECTS)
+    holder: list[Publisher] = []
+
+    async def lost() -> None:
+        for publisher in holder:
+            publisher.on_disconnected()
+
+    async def back() -> None:
+        for publisher in holder:
+            publisher.on_reconnected()
+
+    nc = await connect(NatsSettings(url=server.url), name="test", on_disconnected=lost, on_reconnected=back)
+    if create:
+        await ensure_stream(nc, "DEV", (SUBJECTS.data_filter, SUBJECTS.capture_filter), create=True, limits=limits)
+    publisher = Publisher(
+        nc,
+        stream_limit=stream_limit,
+        window=window,
+        ack_timeout_s=1.0,
+        memory_bytes=memory_bytes,
+        spool=spool,
+        ledger=ledger,
+        substitute=capture.substitute,
+        metrics=metrics,
+    )
+    holder.append(publisher)
+    task = asyncio.create_task(publisher.run())
+    try:
+        yield Bench(nc, publisher, capture, ledger, metrics)
+    finally:
+        holder.clear()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        if spool is not None:
+            spool.close()
+        await close(nc)
+
+
+async def stored_frames(nc: NatsClient) -> list[int]:
+    """Return the frame numbers the stream holds, in its order."""
+    info = await stream_info(nc, "DEV")
+    found: list[int] = []
+    for seq in range(info.first_seq, info.last_seq + 1):
+        message = await direct_get(nc, "DEV", seq=seq)
+        assert message is not None
+        identity = parse_msg_id(message.headers["Nats-Msg-Id"])
+        assert isinstance(identity, FrameId)
+        found.append(identity.frame_no)
+    return found
+
+
+async def test_every_message_is_stored_once_in_order_with_its_bytes(nats_server: NatsServer) -> None:
+    async with bench(nats_server) as b:
+        await b.put(2000)
+        assert await b.publisher.drained(20)
+        assert b.ledger.through(1) == 2000
+        info = await stream_info(b.nc, "DEV")
+        assert (info.messages, info.last_seq) == (2000, 2000)
+        first = await direct_get(b.nc, "DEV", seq=1)
+        assert first is not None
+        assert first.subject == "dev.kalshi.json.trade.A%2E5"
+        assert first.data == b'{"type":"trade","sid":1,"seq":1,"msg":{"market_ticker":"A.5","x":""}}'
+        assert first.headers == {"Nats-Msg-Id": "host-1.1.1", "Ssmd-Received-Ns": "1", "Ssmd-Type": "trade"}
+        assert b.metrics.pubacks.read() == 2000
+
+
+async def test_a_killed_server_costs_nothing_and_doubles_nothing(nats_server: NatsServer, tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", max_bytes=1 << 24)
+    async with bench(nats_server, spool=spool, memory_bytes=200_000) as b:
+        await b.put(1500)
+        nats_server.kill()
+        await b.put(3000)
+        assert b.publisher.is_spooling
+        nats_server.start()
+        await b.put(500)
+        assert await b.publisher.drained(40)
+        assert b.ledger.through(1) == 5000
+        frames = await stored_frames(b.nc)
+        assert sorted(frames) == list(range(1, 5001))
+        assert spool.is_empty
+
+
+async def test_without_a_spool_the_reader_waits_and_nothing_is_lost(nats_server: NatsServer) -> None:
+    async with bench(nats_server, memory_bytes=60_000) as b:
+        await b.put(50)
+        nats_server.kill()
+        putting = asyncio.create_task(b.put(500))
+        await asyncio.sleep(0.5)
+        assert not putting.done()
+        nats_server.start()
+        async with asyncio.timeout(30):
+            await putting
+        assert await b.publisher.drained(20)
+        assert sorted(await stored_frames(b.nc)) == list(range(1, 551))
+
+
+async def test_what_the_spool_kept_is_published_by_the_next_life(nats_server: NatsServer, tmp_path: Path) -> None:
+    async with bench(nats_server, spool=Spool(tmp_path / "s", max_bytes=1 << 22)) as b:
+        nats_server.kill()
+        await b.put(300)
+        assert b.publisher.keep_rest() == 0
+    nats_server.start()
+    async with bench(nats_server, spool=Spool(tmp_path / "s", max_bytes=1 << 22)) as b:
+        assert await b.publisher.drained(20)
+        assert await stored_frames(b.nc) == list(range(1, 301))
+        assert b.ledger.through(1) == 0
+
+
+async def test_memory_and_spool_full_stop_the_reader(nats_server: NatsServer, tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s", max_bytes=20_000)
+    async with bench(nats_server, spool=spool, memory_bytes=20_000) as b:
+        nats_server.kill()
+        putting = asyncio.create_task(b.put(500))
+        await asyncio.sleep(0.5)
+        assert not putting.done()
+        assert spool.size_bytes <= 20_000
+        nats_server.start()
+        async with asyncio.timeout(40):
+            await putting
+        assert await b.publisher.drained(20)
+        assert sorted(await stored_frames(b.nc)) == list(range(1, 501))
+
+
+async def test_a_full_stream_is_waited_for_with_one_line(
+    nats_server: NatsServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spool = Spool(tmp_path / "s", max_bytes=1 << 22)
+    async with bench(nats_server, spool=spool, limits=StreamLimits(max_bytes=40_000)) as b:
+        await b.put(200, size=400)
+        assert not await b.publisher.drained(3)
+        assert b.metrics.refusals.labelled(reason="full").read() > 0
+        config = dict((await stream_info(b.nc, "DEV")).config)
+        await b.nc.request("$JS.API.STREAM.UPDATE.DEV", json.dumps(config | {"max_bytes": 1 << 20}).encode())
+        assert await b.publisher.drained(20)
+        assert sorted(await stored_frames(b.nc)) == list(range(1, 201))
+    assert capfd.readouterr().out.count("publish_stream_full") <= 2
+
+
+async def test_a_frame_the_stream_finds_too_large_is_told_of_instead(nats_server: NatsServer) -> None:
+    async with bench(nats_server, limits=StreamLimits(max_msg_size=2000)) as b:
+        await b.put(1)
+        await b.put(1, size=4000)
+        await b.put(1)
+        assert await b.publisher.drained(20)
+        assert b.ledger.through(1) == 3
+        message = await direct_get(b.nc, "DEV", seq=1, next_by_subject="dev.kalshi.capture.>")
+        assert message is not None
+        event = decode_event(message.data)
+        assert isinstance(event, FrameOversize)
+        assert (event.frame_no, event.session, event.connection) == (2, "host-1", 1)
+        assert message.headers["Nats-Msg-Id"] == "host-1.1.2"
+
+
+async def test_a_missing_stream_is_waited_for(nats_server: NatsServer) -> None:
+    async with bench(nats_server, create=False) as b:
+        await b.put(20)
+        assert not await b.publisher.drained(0.5)
+        assert b.metrics.refusals.labelled(reason="no_stream").read() >= 1
+        await ensure_stream(b.nc, "DEV", (SUBJECTS.data_filter, SUBJECTS.capture_filter), create=True)
+        assert await b.publisher.drained(20)
+        assert b.ledger.through(1) == 20
+
+
+async def test_a_message_above_the_servers_limit_never_reaches_the_socket(nats_server: NatsServer) -> None:
+    async with bench(nats_server) as b:
+        await b.put(1, size=9 << 20)
+        await b.put(1)
+        assert await b.publisher.drained(20)
+        assert b.nc.is_connected
+        message = await direct_get(b.nc, "DEV", seq=1)
+        assert message is not None
+        assert message.subject == "dev.kalshi.capture.frame_oversize"
