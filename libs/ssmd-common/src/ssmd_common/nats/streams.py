@@ -281,7 +281,7 @@ async def _create(nc: Client, stream: str, subjects: Sequence[str], limits: Stre
             f"cannot create stream {stream!r}: {error.problem}",
             code=error.code,
             err_code=error.err_code,
-            remedy="have an administrator create it, or change transport.stream_limits",
+            remedy="have an administrator create it, or change transport.create_stream",
         ) from None
     log.info("stream_created", stream=stream, subjects=list(subjects))
     return info
