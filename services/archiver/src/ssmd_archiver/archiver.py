@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from ssmd_archiver.catalog import Catalog
@@ -75,6 +76,14 @@ class Jump:
     rest: list[RawMessage]
 
 
+@dataclass(frozen=True, slots=True)
+class _Bridge:
+    """Gaps to be recorded with the next message; it has sequence ``to_seq`` where they are a jump's."""
+
+    gaps: list[Gap]
+    to_seq: int | None
+
+
 class Archiver:
     """One feed's archive being written.
 
@@ -104,6 +113,7 @@ class Archiver:
         self._ledger = recovered.ledger
         self._writer = recovered.writer
         self._window = _window_of_header(recovered.last)
+        self._bridge: _Bridge | None = None
         self._late = False
         self._idle_sealed = False
         self._manifest_written_at = -MANIFEST_EVERY_S
@@ -153,7 +163,7 @@ class Archiver:
             message = parse_message(*raw)
             if message.consumer_seq != expected_consumer_seq or message.seq < self.next_seq:
                 return -1, None
-            if message.seq != self.next_seq and self._builder.position is not None and not self._settings.shared:
+            if message.seq != self.next_seq and self._is_jump(message):
                 await self.commit()
                 return expected_consumer_seq, Jump(self.next_seq, message, batch[place:])
             expected_consumer_seq += 1
@@ -161,6 +171,14 @@ class Archiver:
             if self._builder.raw_bytes >= BLOCK_BYTES or self._builder.messages >= BLOCK_MESSAGES:
                 await self.commit()
         return expected_consumer_seq, None
+
+    def _is_jump(self, message: Message) -> bool:
+        explained = self._bridge is not None and self._bridge.to_seq == message.seq
+        return self._builder.position is not None and not self._settings.shared and not explained
+
+    def explain(self, gaps: list[Gap], to_seq: int) -> None:
+        """Say what a jump was: the gaps are recorded with the message at ``to_seq``, in its segment."""
+        self._bridge = _Bridge(gaps, to_seq)
 
     async def _add(self, message: Message) -> None:
         named = self._reader.read(message.subject)
@@ -178,6 +196,8 @@ class Archiver:
             late_window = False
         if self._pending_since is None:
             self._pending_since = time.monotonic()
+        if self._bridge is not None:
+            self._cross(self._bridge, message)
         late = place.late or late_window
         if late and not self._late:
             self._anomaly("late", message, {"window_start_ns": place.window.start_ns})
@@ -251,9 +271,14 @@ class Archiver:
         self._ledger.recorded(gap)
         self._builder.note(GapRecord(gap=gap))
 
-    def pass_gap(self, end_seq: int) -> None:
-        """Go on after a recorded gap of the stream."""
-        self._builder.pass_gap(end_seq)
+    def _cross(self, bridge: _Bridge, message: Message) -> None:
+        """Record the gaps before a message: their end is its server time, whenever they are learned."""
+        self._bridge = None
+        for gap in bridge.gaps:
+            end_ns = max(message.stored_ns, gap.start_ns)
+            self.note_gap(msgspec.structs.replace(gap, end_ns=end_ns, detected_ns=message.stored_ns))
+        if bridge.to_seq is not None:
+            self._builder.pass_gap(bridge.to_seq)
 
     async def _open(self, window: Window) -> None:
         settings = self._settings
@@ -364,7 +389,7 @@ class Archiver:
         self.position = position
         self._ledger.epoch = position.epoch
         self._builder = BlockBuilder(position.seq, None)
-        self.note_gap(gap)
+        self._bridge = _Bridge([gap], None)
 
     async def close(self, *, seal: bool) -> None:
         """End: everything pending durable, the open segment sealed where ``seal`` says so, manifests written."""

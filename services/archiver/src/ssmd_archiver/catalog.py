@@ -21,9 +21,12 @@ from ssmd_common.archive.manifest import Manifest, encode_manifest, parse_manife
 from ssmd_common.archive.times import DAY_NS, date_of
 from ssmd_common.errors import ArchiveError
 
-__all__ = ["Catalog", "load_day"]
+__all__ = ["SKEW", "Catalog", "load_day"]
 
 log = structlog.get_logger()
+
+SKEW = dt.timedelta(days=1)
+"""A gap is recorded on its last day or later; a connector's clock ahead of the server's may say a day before."""
 
 
 def load_day(day: DayPaths) -> list[SegmentSummary]:
@@ -124,7 +127,8 @@ class Catalog:
         written = sorted(self._dirty)
         if not written:
             return []
-        later = [day.date for day in list_days(self._base, self._feed) if day.date >= written[0]]
+        since = written[0] - SKEW
+        later = [day.date for day in list_days(self._base, self._feed) if day.date >= since]
         records = [gap for date in later for summary in self._summaries(date) for gap in summary.gaps]
         newest = next((self._days[date][-1] for date in reversed(later) if self._days[date]), None)
         for date in written:

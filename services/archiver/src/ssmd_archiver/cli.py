@@ -176,7 +176,8 @@ def _print_report(report: FeedReport) -> None:
     size = f"{report.raw_bytes} bytes ({report.compressed_bytes} compressed)"
     kinds = f"{report.records} records, {report.capture_events} capture events, {report.rejects} rejects"
     lines = [
-        f"{report.feed}: {report.received} frames received, {report.archived} archived, {report.lost} lost{unverifiable}",
+        f"{report.feed}: {report.received} frames received, {report.archived} archived, {report.lost} lost"
+        + unverifiable,
         f"  {report.days} days, {report.files} sealed files, {kinds}, {size}",
     ]
     if report.foreign:

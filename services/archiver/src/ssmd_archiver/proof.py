@@ -270,7 +270,7 @@ class FrameLedger:
                 GapLayer.CONNECTION,
                 first,
                 end,
-                track.opened_ns or last_ns,
+                track.opened_ns or event.at_ns,
                 event.at_ns,
                 stored_ns,
             )

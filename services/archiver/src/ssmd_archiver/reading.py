@@ -135,7 +135,6 @@ class StreamReader:
             epoch=position.epoch,
             start_seq=seq + 1,
             start_ns=start_ns,
-            end_ns=max(info.server_ns, start_ns),
             detected_ns=info.server_ns,
         )
         await self._archiver.begin_epoch(Position(position.epoch + 1, info.created, common), gap)
@@ -195,9 +194,7 @@ class StreamReader:
             start_ns=position.stored_ns or jump.message.stored_ns,
             end_ns=jump.message.stored_ns,
         )
-        for gap in gaps:
-            self._archiver.note_gap(gap)
-        self._archiver.pass_gap(jump.message.seq)
+        self._archiver.explain(gaps, jump.message.seq)
 
 
 def _block_ends(base: Path, feed: str, epoch: int) -> Iterator[Position]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ssmd_archiver.catalog import SKEW
 from ssmd_archiver.proof import FrameLedger
 from ssmd_archiver.records import json_problem
 from ssmd_archiver.recovery import replay
@@ -104,7 +105,7 @@ def verify_feed(
     newest: SegmentSummary | None = None
     checks: list[tuple[DayPaths, list[SegmentSummary]]] = []
     for day in days:
-        if date is not None and day.date < date:
+        if date is not None and day.date < date - SKEW:
             continue
         wanted = date is None or day.date == date
         summaries = []
