@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import json
 import shutil
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from ssmd_archiver.archiver import Archiver, FeedSettings
 from ssmd_archiver.catalog import Catalog
 from ssmd_archiver.consumer import RawMessage
-from ssmd_archiver.disk import Disk
+from ssmd_archiver.disk import Disk, explain
 from ssmd_archiver.epoch import Position
 from ssmd_archiver.maintenance import rebuild_feed, seal_feed
 from ssmd_archiver.metrics import ArchiverMetrics
@@ -83,12 +84,12 @@ class Stream:
         ]
 
 
-def _settings(base: Path, interval_s: int, max_bytes: int | None = None) -> FeedSettings:
+def _settings(base: Path, interval_s: int, max_bytes: int | None, *, shared: bool) -> FeedSettings:
     return FeedSettings(
         base=base,
         subjects=SUBJECTS,
         stream="PROD_KALSHI",
-        shared=False,
+        shared=shared,
         data_filter="prod.kalshi.json.>",
         interval=f"{interval_s}s",
         rotation=Rotation(interval_s * SECOND_NS, max_bytes),
@@ -96,14 +97,22 @@ def _settings(base: Path, interval_s: int, max_bytes: int | None = None) -> Feed
     )
 
 
-def _start(base: Path, interval_s: int = 10, max_bytes: int | None = None) -> Archiver:
-    disk = Disk()
+def _start(
+    base: Path,
+    interval_s: int = 10,
+    max_bytes: int | None = None,
+    *,
+    shared: bool = False,
+    disk: Disk | None = None,
+) -> Archiver:
+    disk = disk or Disk()
     disk.make_folder(base / "kalshi")
     recovered = recover(base, "kalshi", disk)
     catalog = Catalog(base, "kalshi", disk)
     catalog.check_all()
     position = recovered.position or Position(epoch=1, created="c", seq=None)
-    return Archiver(_settings(base, interval_s, max_bytes), recovered, position, catalog, disk, METRICS, lambda: 1)
+    settings = _settings(base, interval_s, max_bytes, shared=shared)
+    return Archiver(settings, recovered, position, catalog, disk, METRICS, lambda: 1)
 
 
 async def _archive(
@@ -116,9 +125,10 @@ async def _archive(
     interval_s: int = 10,
     max_bytes: int | None = None,
     stop_after: int | None = None,
+    shared: bool = False,
 ) -> None:
     """Archive what the stream holds past the archive's position, in batches; ``stop_after`` kills it there."""
-    archiver = _start(base, interval_s, max_bytes)
+    archiver = _start(base, interval_s, max_bytes, shared=shared)
     await archiver.write_manifests(now=True)
     rest = stream.deliver(archiver.next_seq - 1)
     if stop_after is not None:
@@ -443,6 +453,64 @@ async def test_an_open_segment_can_be_sealed_by_hand(tmp_path: Path) -> None:
     assert [f.records for f in _manifest(tmp_path).files] == [5]
     assert seal_feed(tmp_path, "kalshi", Disk()) is None
     _verified(tmp_path)
+
+
+class _FailingDisk(Disk):
+    """A disk that fails at the nth sync."""
+
+    def __init__(self, syncs: int) -> None:
+        self.syncs = syncs
+
+    def sync(self, fd: int, path: Path) -> None:
+        self.syncs -= 1
+        if self.syncs < 0:
+            raise explain(OSError(errno.ENOSPC, ""), path)
+        super().sync(fd, path)
+
+
+async def test_nothing_is_acknowledged_before_it_is_durable(tmp_path: Path) -> None:
+    archiver = _start(tmp_path)
+    await archiver.take_in(_trades(5).deliver(0), 1)
+    assert archiver.last_reply is None
+    await archiver.commit()
+    assert archiver.last_reply == f"$JS.ACK.PROD_KALSHI.arch.1.6.6.{T0 + 5 * SECOND_NS}.0"
+    await archiver.close(seal=True)
+
+
+@pytest.mark.parametrize("syncs", [1, 2, 3])
+async def test_a_failed_write_stops_the_archiver_unacknowledged_and_the_next_one_recovers(
+    tmp_path: Path, syncs: int
+) -> None:
+    stream = _trades(5)
+    archiver = _start(tmp_path, disk=_FailingDisk(syncs))
+    await archiver.take_in(stream.deliver(0), 1)
+    with pytest.raises(ArchiveError, match="free space on the disk"):
+        await archiver.commit()
+    assert archiver.last_reply is None
+    await _archive(tmp_path, stream)
+    assert _verified(tmp_path).records == 5
+
+
+async def test_jumps_are_no_gaps_where_the_stream_is_shared(tmp_path: Path) -> None:
+    stream = _trades(6)
+    del stream.messages[2:5]
+    await _archive(tmp_path, stream, shared=True)
+    assert _manifest(tmp_path).gaps == []
+    report = _verified(tmp_path)
+    assert (report.archived, report.lost) == (3, 0)
+
+
+async def test_a_segments_times_are_its_messages_not_the_moment_it_was_closed(tmp_path: Path) -> None:
+    await _archive(tmp_path, _trades(5))
+    (entry,) = _manifest(tmp_path).files
+    assert (entry.start, entry.end) == ("2026-11-23T12:00:00Z", "2026-11-23T12:00:05Z")
+    assert entry.sealed_at == "1970-01-01T00:00:00.000000001Z", "the test's own clock"
+
+
+async def test_a_large_batch_becomes_one_block_not_one_write_a_message(tmp_path: Path) -> None:
+    await _archive(tmp_path, _trades(5000), interval_s=86_400)
+    index = (tmp_path / "kalshi" / DATE / "_evidence" / "0000.index.jsonl").read_bytes()
+    assert index.count(b'"kind":"block"') == 1
 
 
 def test_one_folder_has_one_writer_and_the_refusal_names_it(tmp_path: Path) -> None:

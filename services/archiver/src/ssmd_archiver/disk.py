@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ssmd_common.errors import ArchiveBusyError, ArchiveError
 
-__all__ = ["Disk", "FolderLock"]
+__all__ = ["Disk", "FolderLock", "explain"]
 
 
 class Disk:
