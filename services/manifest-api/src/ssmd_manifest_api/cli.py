@@ -9,7 +9,7 @@ import typer
 
 from ssmd_common.archive.reader import DATA_VARIABLE
 from ssmd_common.service import lifecycle, logs
-from ssmd_common.service.health import Address
+from ssmd_common.service.address import Address
 from ssmd_manifest_api.app import SERVICE
 from ssmd_manifest_api.run import serve
 

@@ -12,7 +12,7 @@ import structlog
 import uvicorn
 
 from ssmd_common.errors import ConfigError
-from ssmd_common.service.health import Address
+from ssmd_common.service.address import Address
 from ssmd_common.service.lifecycle import Stop
 from ssmd_common.service.telemetry import Metrics
 from ssmd_manifest_api.app import SERVICE, create_app

@@ -1,0 +1,56 @@
+"""What an archive holds, in a few numbers: from its manifests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssmd_common.archive.layout import list_days, list_feeds
+from ssmd_common.archive.manifest import parse_manifest
+
+__all__ = ["FeedSummary", "summarise_archive"]
+
+
+@dataclass(frozen=True, slots=True)
+class FeedSummary:
+    """A feed's sealed part.
+
+    Attributes:
+        last_segment: ``{date}/{name}`` of the segment sealed last; None before the first.
+        last_sealed_at: When that was, RFC 3339.
+    """
+
+    feed: str
+    days: int
+    segments: int
+    records: int
+    gaps: int
+    last_segment: str | None
+    last_sealed_at: str | None
+
+
+def summarise_archive(base: Path) -> list[FeedSummary]:
+    """Return every feed of an archive by name.
+
+    Raises:
+        ArchiveError: A manifest is damaged.
+    """
+    return [_summarise(base, feed) for feed in list_feeds(base)]
+
+
+def _summarise(base: Path, feed: str) -> FeedSummary:
+    segments = records = 0
+    gaps: set[str] = set()
+    last_segment = last_sealed_at = None
+    days = list_days(base, feed)
+    for day in days:
+        if not day.manifest.exists():
+            continue
+        manifest = parse_manifest(day.manifest.read_bytes(), where=str(day.manifest))
+        segments += len(manifest.files)
+        records += sum(file.records for file in manifest.files)
+        gaps.update(gap.gap_id for gap in manifest.gaps)
+        if manifest.files:
+            last = manifest.files[-1]
+            last_segment, last_sealed_at = f"{day.date.isoformat()}/{last.name}", last.sealed_at
+    return FeedSummary(feed, len(days), segments, records, len(gaps), last_segment, last_sealed_at)

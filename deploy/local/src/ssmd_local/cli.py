@@ -1,0 +1,103 @@
+"""``ssmd``: the local deployment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from ssmd_common.archive.reader import DATA_VARIABLE
+from ssmd_common.config.model import parse_rotation_interval
+from ssmd_common.errors import ConfigError
+from ssmd_common.service import lifecycle, logs
+from ssmd_local import programs
+from ssmd_local.commands.down import down as run_down
+from ssmd_local.commands.show import show
+from ssmd_local.commands.up import up as run_up
+from ssmd_local.places import RunPaths
+from ssmd_local.plan import ARCHIVER, Request
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    help="Capture market data on this machine: exchange, NATS, archive and its pages, in one command.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+DataOption = Annotated[Path, typer.Option("--data", envvar=DATA_VARIABLE, help="The archive's base folder.")]
+_DEFAULT_DATA = Path("data")
+
+
+@app.command()
+def up(
+    data: DataOption = _DEFAULT_DATA,
+    feed: Annotated[
+        str | None,
+        typer.Option(help="A feed of exchanges/feeds, live; kalshi is the simulator unless KALSHI_API_KEY is set."),
+    ] = None,
+    capture: Annotated[Path | None, typer.Option(help="Play this recording instead of a market made up.")] = None,
+    rate: Annotated[str | None, typer.Option(help="The simulator's data frames a second, or `max`.")] = None,
+    rotation: Annotated[str, typer.Option(help="Length of a segment's window, such as 30s or 15m.")] = "1m",
+    api_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the manifest API; 0 takes a free one.")
+    ] = 8080,
+    for_s: Annotated[
+        float | None, typer.Option("--for", min=0, help="Stop by itself after so many seconds of capture.")
+    ] = None,
+) -> int:
+    """Start everything, show how it goes, and stop in order at Ctrl-C: the archive is sealed then."""
+    logs.configure("ssmd", level="error")
+    try:
+        interval = parse_rotation_interval(rotation)
+    except ConfigError as error:
+        raise ConfigError(error.problem, field="--rotation", remedy=error.remedy) from None
+    request = Request(
+        data=data.absolute(),
+        feed=feed,
+        capture=None if capture is None else capture.absolute(),
+        rate=rate,
+        rotation=interval,
+        api_port=api_port,
+    )
+    return lifecycle.run(lambda stop: run_up(request, stop, for_s=for_s, environ=os.environ))
+
+
+@app.command()
+def down(data: DataOption = _DEFAULT_DATA) -> int:
+    """Stop the capture that runs over an archive, in order, and wait for it."""
+    logs.configure("ssmd", level="error")
+    return lifecycle.run(lambda _stop: run_down(RunPaths(data.absolute()), say=_say))
+
+
+@app.command()
+def status(data: DataOption = _DEFAULT_DATA) -> int:
+    """Tell what runs, how it goes, and what the archive holds; exits 1 unless everything is ready."""
+    logs.configure("ssmd", level="error")
+    return lifecycle.run(lambda _stop: show(RunPaths(data.absolute()), say=_say))
+
+
+@app.command()
+def verify(data: DataOption = _DEFAULT_DATA) -> int:
+    """Check every byte and sequence of the archive; exits 1 where anything is at fault."""
+    done = subprocess.run(  # noqa: S603 - our own program
+        [*programs.command(ARCHIVER), "verify", "--data", str(data.absolute())],
+        env=programs.child_environment(os.environ),
+        check=False,
+    )
+    return done.returncode
+
+
+def _say(line: str) -> None:
+    Console(highlight=False, soft_wrap=True).print(Text(line))
+
+
+def main() -> NoReturn:
+    """Run the program."""
+    lifecycle.run_app(app)

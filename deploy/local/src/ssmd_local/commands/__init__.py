@@ -1,0 +1,1 @@
+"""The subcommands of ``ssmd``, one module each."""
