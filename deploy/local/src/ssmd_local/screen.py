@@ -26,6 +26,7 @@ class Screen:
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, soft_wrap=True)
+        self._errors = Console(highlight=False, soft_wrap=True, stderr=True)
         self._live: Live | None = None
         self._last_plain = 0.0
         self._broken = False
@@ -41,6 +42,11 @@ class Screen:
     def say(self, line: str) -> None:
         """Print a line, above the live one where there is one."""
         self._write(lambda: self._console.print(Text(line)))
+
+    def fail(self, problem: str) -> None:
+        """Print what went wrong, on stderr, below the live line."""
+        self.end_status()
+        self._write(lambda: self._errors.print(Text(f"error: {problem}")))
 
     def status(self, line: str) -> None:
         """Show how it goes now."""

@@ -101,14 +101,14 @@ class _Run:
                     say(line)
                 await self._watch(supervisor, for_s)
         except ChildDiedError as error:
-            say(f"error: {error}")
+            self.screen.fail(str(error))
             code = 1
         finally:
             self.screen.end_status()
             problems = await supervisor.stop_all(on_stop=lambda name: say(f"stopping {name} …"))
             self.paths.state.unlink(missing_ok=True)
         for problem in problems:
-            say(f"error: {problem}")
+            self.screen.fail(problem)
         return 1 if problems else code
 
     async def verify(self) -> int:
