@@ -46,6 +46,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
         payload: Its bytes.
         connection: The connection its acknowledgement counts for.
         frame_no: The frame it carries; 0 for an event that is no frame.
+        is_oversize: Whether it stands for a frame too large to publish.
     """
 
     subject: bytes
@@ -53,6 +54,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
     connection: int
     frame_no: int
+    is_oversize: bool = False
 
     @property
     def size(self) -> int:
@@ -106,7 +108,8 @@ class Capture:
             sha256=hashlib.sha256(frame).hexdigest(),
             limit=limit,
         )
-        return self._event_message(event, frame_no)
+        told = self._event_message(event, frame_no)
+        return Message(told.subject, told.headers, told.payload, connection, frame_no, is_oversize=True)
 
     def substitute(self, message: Message, limit: int) -> Message:
         """Return what stands for a message the stream will not take for its size, under the same identity."""

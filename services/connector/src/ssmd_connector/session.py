@@ -10,7 +10,7 @@ ENDED          something asked for a new connection, or the shell stopped  never
 
 Data frames are followed in every state: they arrive between a command and its answer, and on other subscriptions
 while one is being recovered. Only received frames count as liveness. What is said to the exchange, and when it is
-whole again after a gap, is the :class:`Dialogue`'s to know.
+whole again after a gap, is the :class:`Dialogue`'s to know. Every ``now_ns`` is a monotonic clock's.
 """
 
 from __future__ import annotations
@@ -101,10 +101,17 @@ class Session:
         self._last_frame_ns = now_ns
         return self._settle(self._dialogue.begin(now_ns))
 
-    def received(self, route: Route, frame: bytes, now_ns: int) -> Sequence[Effect]:
-        """Take one frame; the shell publishes it whatever comes of it."""
+    def received(self, route: Route, frame: bytes, now_ns: int, *, received_ns: int = 0) -> Sequence[Effect]:
+        """Take one frame; the shell publishes it whatever comes of it.
+
+        Args:
+            route: Where the venue sends it.
+            frame: Its bytes.
+            now_ns: The monotonic clock, by which every deadline goes.
+            received_ns: The wall clock, for the record.
+        """
         self._last_frame_ns = now_ns
-        effects = self._follow(route, now_ns) if route.seq_key else None
+        effects = self._follow(route, now_ns, received_ns) if route.seq_key else None
         if route.kind is Kind.CONTROL:
             effects = (effects or []) + self._settle(self._dialogue.control(route, frame, now_ns))
         elif self._dialogue.recovering:
@@ -134,9 +141,9 @@ class Session:
         """Return how long no frame came."""
         return max(0, now_ns - self._last_frame_ns) / _NS_PER_S
 
-    def _follow(self, route: Route, now_ns: int) -> list[Effect] | None:
+    def _follow(self, route: Route, now_ns: int, received_ns: int) -> list[Effect] | None:
         tracker = self._holey if route.leaves_holes else self._tracker
-        finding = tracker.observe(route.seq_key, route.seq, route.seq_last, at_ns=now_ns)
+        finding = tracker.observe(route.seq_key, route.seq, route.seq_last, at_ns=received_ns)
         if finding is None:
             return None
         if not isinstance(finding, SequenceGap):

@@ -1,0 +1,71 @@
+"""``ssmd-connector``: captures one feed in one environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+
+from ssmd_common.config.loading import load_environment, load_feed
+from ssmd_common.errors import ConfigError
+from ssmd_common.service import lifecycle, logs
+from ssmd_common.service.address import parse_addr
+from ssmd_connector import check as checking
+from ssmd_connector.plan import Plan
+from ssmd_connector.run import SERVICE, run
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(add_completion=False, help="Capture one feed: every frame to NATS JetStream, bytes unchanged.")
+log = structlog.get_logger()
+
+FeedFile = Annotated[Path | None, typer.Option("--feed", help="The feed's file.", show_default=False)]
+EnvFile = Annotated[Path | None, typer.Option("--env", help="The environment's file.", show_default=False)]
+
+
+@app.callback(invoke_without_command=True)
+def capture(
+    context: typer.Context,
+    feed: FeedFile = None,
+    env: EnvFile = None,
+    health_addr: Annotated[
+        str | None, typer.Option(help="Serve /health, /ready and /metrics here: HOST:PORT.", show_default=False)
+    ] = None,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> int:
+    """Capture until SIGTERM or SIGINT."""
+    logs.configure(SERVICE, level=log_level)
+    if context.invoked_subcommand is not None:
+        return 0
+    address = parse_addr(health_addr) if health_addr is not None else None
+    plan = _plan(feed, env)
+    for line in checking.warnings(plan.feed, plan.env, os.environ):
+        log.warning("configuration", note=line)
+    plan.check_keys()
+    return lifecycle.run(lambda stop: run(plan, stop, health_addr=address))
+
+
+@app.command()
+def check(
+    feed: FeedFile = None,
+    env: EnvFile = None,
+    frames: Annotated[
+        Path | None, typer.Option(help="Route these recorded frames, one a line.", show_default=False)
+    ] = None,
+) -> int:
+    """Validate the two files and the keys without a network; route recorded frames."""
+    return checking.check(_plan(feed, env), frames=frames)
+
+
+def _plan(feed: Path | None, env: Path | None) -> Plan:
+    if feed is None or env is None:
+        raise ConfigError("missing", field="--feed" if feed is None else "--env", remedy="see --help")
+    return Plan.of(load_feed(feed), load_environment(env))
+
+
+def main() -> None:
+    """Run the command line."""
+    lifecycle.run_app(app)

@@ -1,0 +1,276 @@
+"""One connection at work: frames off the socket, through venue and session, to the publisher.
+
+The reader is the hot path. What the session decides is performed here; how the connection ended is returned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from ssmd_common.events import ExchangeGap, ExchangeResynced, Subscribed
+from ssmd_connector.effects import Confirmed, Disconnect, GapFound, Ready, Repeated, Resynced, Send, Warn
+from ssmd_connector.venues.venue import Kind
+from ssmd_connector.websocket import Ended
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ssmd_common.service.lifecycle import Stop
+    from ssmd_connector.capture import Capture, Message
+    from ssmd_connector.effects import Effect
+    from ssmd_connector.journal import Journal, Track
+    from ssmd_connector.metrics import ConnectorMetrics
+    from ssmd_connector.publisher import Publisher
+    from ssmd_connector.session import Session
+    from ssmd_connector.venues.venue import Route, Venue
+    from ssmd_connector.websocket import Socket
+
+__all__ = ["Link", "TypeWatch"]
+
+log = structlog.get_logger()
+
+_TICK_S = 1.0
+_STALL_S = 30.0
+_LAST_FRAMES_S = 3.0
+_MAX_TYPES = 1000
+_REPEATS_LOGGED = 10
+_FULL = "memory and spool are full"
+
+
+class TypeWatch:
+    """Warns once of each message type nobody expected.
+
+    Args:
+        venue: Knows the expected ones; when it names none, every type is expected.
+        metrics: Told of them.
+    """
+
+    def __init__(self, venue: Venue, metrics: ConnectorMetrics) -> None:
+        self._known = venue.known_types
+        self._metrics = metrics
+        self._seen: set[str] = set()
+
+    def look(self, route: Route) -> None:
+        """Take a frame's route."""
+        if route.kind is not Kind.DATA:
+            if route.kind is Kind.UNPARSED:
+                self._metrics.unparsed.add()
+                self._warn("unparsed", "frame_unparsed", reason=route.reason)
+        elif not route.routed:
+            self._metrics.unrouted.add()
+            self._warn("unrouted", "frame_without_type", reason=route.reason)
+        elif self._known and route.type not in self._known and route.type not in self._seen:
+            self._metrics.unknown_types.add()
+            self._warn(route.type, "unknown_message_type", type=route.type[:100], published=True)
+
+    def _warn(self, key: str, event: str, **fields: object) -> None:
+        if key not in self._seen and len(self._seen) < _MAX_TYPES:
+            self._seen.add(key)
+            log.warning(event, **fields)
+
+
+class Link:
+    """One open connection.
+
+    Args:
+        socket: The open socket.
+        track: Its number and how far it is.
+        session: Decides.
+        venue: Routes.
+        capture: Makes messages.
+        publisher: Takes them.
+        journal: Takes events.
+        types: Watches types.
+        metrics: Told of everything.
+    """
+
+    def __init__(
+        self,
+        socket: Socket,
+        track: Track,
+        session: Session,
+        *,
+        venue: Venue,
+        capture: Capture,
+        publisher: Publisher,
+        journal: Journal,
+        types: TypeWatch,
+        metrics: ConnectorMetrics,
+    ) -> None:
+        self._socket = socket
+        self._track = track
+        self.session = session
+        self._venue = venue
+        self._capture = capture
+        self._publisher = publisher
+        self._journal = journal
+        self._types = types
+        self._metrics = metrics
+        self._decided: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self._repeats = 0
+        self.is_blocked = False
+        self.ready_at: float | None = None
+
+    async def run(self, stop: Stop) -> Ended:
+        """Capture until the connection ends, the session gives it up, or a stop is asked for."""
+        reader = asyncio.create_task(self._read())
+        ticker = asyncio.create_task(self._tick())
+        stopping = asyncio.create_task(stop.wait())
+        tasks: set[asyncio.Future[Any]] = {reader, ticker, stopping}
+        try:
+            await self._perform(self.session.opened(time.monotonic_ns()))
+            await asyncio.wait({*tasks, self._decided}, return_when=asyncio.FIRST_COMPLETED)
+            if ticker.done():
+                ticker.result()
+            if reader.done():
+                ended = reader.result()
+                return self._decided.result() if self._decided.done() else ended
+            ended = self._decided.result() if self._decided.done() else Ended("stopped", None, stop.reason)
+            await self._part(reader)
+            return ended
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._socket.close()
+
+    async def _part(self, reader: asyncio.Task[Ended]) -> None:
+        """Say goodbye and take the frames that are still on their way, for a short while."""
+        for effect in self.session.stopping():
+            if isinstance(effect, Send):
+                await self._socket.send(effect.text)
+        closing = asyncio.create_task(self._socket.close())
+        await asyncio.wait({reader, closing}, timeout=_LAST_FRAMES_S, return_when=asyncio.ALL_COMPLETED)
+        if not closing.done():
+            closing.cancel()
+            await asyncio.gather(closing, return_exceptions=True)
+        if reader.done():
+            reader.result()
+
+    async def _read(self) -> Ended:
+        socket, venue, capture, publisher = self._socket, self._venue, self._capture, self._publisher
+        session, track, metrics, types = self.session, self._track, self._metrics, self._types
+        frames, received_bytes = metrics.frames_received, metrics.received_bytes
+        while True:
+            frame = await socket.receive()
+            if isinstance(frame, Ended):
+                return frame
+            received_ns = time.time_ns()
+            track.frames += 1
+            frames.value += 1
+            received_bytes.value += len(frame)
+            route = venue.route(frame)
+            limit = publisher.limit
+            message = capture.frame(
+                route, frame, connection=track.number, frame_no=track.frames, received_ns=received_ns, limit=limit
+            )
+            types.look(route)
+            if message.is_oversize:
+                metrics.oversize.add()
+                log.warning("frame_oversize", bytes=len(frame), limit=limit, type=route.type)
+            if not publisher.try_put(message):
+                stalled = await self._wait_for_room(message)
+                if stalled:
+                    return Ended("backlog_full", None, f"no room for {_STALL_S:g} s: reading stopped")
+            effects = session.received(route, frame, time.monotonic_ns(), received_ns=received_ns)
+            if effects:
+                await self._perform(effects)
+
+    async def _wait_for_room(self, message: Message) -> bool:
+        """Keep the frame in hand until there is room; return whether the socket was closed over it."""
+        self.is_blocked = True
+        stalled = False
+        try:
+            try:
+                async with asyncio.timeout(_STALL_S):
+                    await self._publisher.put(message)
+            except TimeoutError:
+                stalled = True
+                log.error("reading_stopped", reason=_FULL, seconds=_STALL_S)  # noqa: TRY400 - the reason says it all
+                await self._socket.close()
+                await self._publisher.put(message)
+        except asyncio.CancelledError:
+            # The process ends and this one frame has no place: it is on record.
+            self._track.lost = ((message.frame_no, message.frame_no + 1),)
+            raise
+        finally:
+            self.is_blocked = False
+            self.session.excuse_silence(time.monotonic_ns())
+        return stalled
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            now_ns = time.monotonic_ns()
+            if self.is_blocked:
+                self.session.excuse_silence(now_ns)
+            await self._perform(self.session.tick(now_ns))
+
+    async def _perform(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            await self._perform_one(effect)
+
+    async def _perform_one(self, effect: Effect) -> None:
+        number = self._track.number
+        match effect:
+            case Send():
+                await self._socket.send(effect.text)
+            case Confirmed():
+                await self._journal.tell(
+                    Subscribed,
+                    connection=number,
+                    channel=effect.channel,
+                    sid=effect.sid,
+                    tickers=list(effect.tickers),
+                )
+            case Ready():
+                self.ready_at = time.monotonic()
+                log.info("subscribed", connection=number, refused=effect.refused)
+            case Disconnect():
+                if not self._decided.done():
+                    self._decided.set_result(Ended(effect.cause, None, effect.reason))
+            case Warn():
+                log.warning(effect.event, connection=number, **effect.fields)
+
+            case GapFound() | Resynced() | Repeated():
+                await self._record(effect)
+
+    async def _record(self, effect: GapFound | Resynced | Repeated) -> None:
+        """Put what the exchange's sequence showed on record."""
+        match effect:
+            case GapFound():
+                await self._record_gap(effect)
+            case Resynced():
+                self._metrics.resyncs.add()
+                log.info("exchange_resynced", gap_no=effect.gap_no, key=effect.key)
+                await self._journal.tell(
+                    ExchangeResynced, connection=self._track.number, gap_no=effect.gap_no, key=effect.key
+                )
+            case Repeated():
+                self._metrics.repeats.add()
+                self._repeats += 1
+                if self._repeats <= _REPEATS_LOGGED:
+                    repeat = effect.repeat
+                    log.warning(
+                        "exchange_sequence_repeat", key=repeat.key, seq=repeat.seq, highest=repeat.highest_seq
+                    )
+
+    async def _record_gap(self, effect: GapFound) -> None:
+        gap = effect.gap
+        self._metrics.gaps.add()
+        log.warning("exchange_gap", key=gap.key, after_seq=gap.after_seq, missing=gap.missing_count)
+        await self._journal.tell(
+            ExchangeGap,
+            connection=self._track.number,
+            gap_no=effect.gap_no,
+            key=gap.key,
+            after_seq=gap.after_seq,
+            next_seq=gap.next_seq,
+            missing_count=gap.missing_count,
+            frame_no=self._track.frames,
+            after_ns=gap.after_ns,
+        )

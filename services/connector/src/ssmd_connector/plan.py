@@ -1,0 +1,177 @@
+"""From the two files to what the connector does: the edge where configuration becomes behaviour."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ulid import ULID
+
+from ssmd_common.config.credentials import rsa_private_key
+from ssmd_common.config.support import (
+    endpoint,
+    kalshi_credentials,
+    require_supported,
+    version_in_force,
+    websocket_settings,
+)
+from ssmd_common.errors import ConfigError
+from ssmd_common.frames import instance_name
+from ssmd_common.nats.streams import StreamLimits
+from ssmd_common.service.redact import redact_text
+from ssmd_connector.auth import signed_headers
+from ssmd_connector.venues.generic import GenericVenue
+from ssmd_connector.venues.generic_dialogue import GenericDialogue, GenericWishes
+from ssmd_connector.venues.kalshi import KalshiVenue
+from ssmd_connector.venues.kalshi_dialogue import KalshiDialogue, KalshiWishes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import date
+
+    from ssmd_common.config.environment import Environment
+    from ssmd_common.config.feed import Feed
+    from ssmd_common.config.websocket import WebsocketSettings
+    from ssmd_connector.session import Dialogue
+    from ssmd_connector.venues.venue import Venue
+
+__all__ = ["INSTANCE_VARIABLE", "Plan", "new_session", "today"]
+
+INSTANCE_VARIABLE = "SSMD_INSTANCE"
+_NATS_MAX_PAYLOAD = 8 << 20
+_HEADERS_RESERVE = 64 << 10
+_DRAIN_S = 10.0
+_NS_PER_MS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to capture and how.
+
+    Attributes:
+        feed: The feed's file.
+        env: The environment's file.
+        environ: The environment variables.
+        settings: How to speak with the exchange here.
+        venue: Routes its frames.
+        drain_s: How long a stop waits for acknowledgements.
+    """
+
+    feed: Feed
+    env: Environment
+    environ: Mapping[str, str]
+    settings: WebsocketSettings
+    venue: Venue
+    drain_s: float = _DRAIN_S
+
+    @classmethod
+    def of(cls, feed: Feed, env: Environment, environ: Mapping[str, str] = os.environ) -> Plan:
+        """Make the plan, refusing what no connector does.
+
+        Raises:
+            ConfigError: Something is not supported or cannot be meant.
+        """
+        require_supported(feed, env, today())
+        settings = websocket_settings(feed, env)
+        if settings.max_frame_bytes > _NATS_MAX_PAYLOAD - _HEADERS_RESERVE:
+            raise ConfigError(
+                f"frames of {settings.max_frame_bytes} bytes do not fit NATS's max_payload of {_NATS_MAX_PAYLOAD}",
+                field="websocket.max_frame_bytes",
+                remedy="7MiB leaves room for our headers",
+            )
+        venue: Venue = KalshiVenue() if settings.venue == "kalshi" else GenericVenue(settings)
+        return cls(feed, env, environ, settings, venue)
+
+    @property
+    def sequence_starts_at(self) -> int | None:
+        """First number of every exchange sequence, where the exchange promises one."""
+        return 1 if self.settings.venue == "kalshi" else None
+
+    @property
+    def stream_limits(self) -> StreamLimits | None:
+        """What a missing stream is created with; None where that is an administrator's."""
+        create = self.env.transport.create_stream
+        if create is None:
+            return None
+        return StreamLimits(
+            max_age_s=create.max_age.seconds,
+            max_bytes=create.max_bytes or 0,
+            duplicate_window_s=create.duplicate_window.seconds,
+            replicas=create.replicas,
+        )
+
+    def dialogue(self) -> Dialogue:
+        """Return the conversation of a new connection."""
+        settings = self.settings
+        if settings.venue != "kalshi":
+            return GenericDialogue(GenericWishes.of(settings))
+        kalshi = settings.kalshi_settings
+        return KalshiDialogue(
+            KalshiWishes(
+                kalshi.channels,
+                kalshi.markets,
+                batch_size=settings.subscribe_batch_size,
+                use_yes_price=kalshi.use_yes_price,
+            )
+        )
+
+    def url(self) -> str:
+        """Return the address to connect to, without credentials in it.
+
+        Raises:
+            ConfigError: No version of the feed is in force.
+        """
+        return redact_text(endpoint(self.feed, self.env, today(), self.environ))
+
+    def handshake(self) -> tuple[str, dict[str, str], str]:
+        """Return address, headers and the place of the credentials for the next connection.
+
+        Keys are fetched and the handshake signed afresh, so that a key replaced in its file is used at once.
+
+        Raises:
+            ConfigError: No version of the feed is in force any more, or a key is missing or malformed.
+        """
+        url = endpoint(self.feed, self.env, today(), self.environ)
+        if version_in_force(self.feed, today()).auth_method != "api_key":
+            return url, {}, ""
+        credentials = kalshi_credentials(self.feed, self.env, self.environ)
+        if credentials is None:
+            return url, {}, ""
+        return url, signed_headers(credentials, url, now_ms=time.time_ns() // _NS_PER_MS), credentials.where
+
+    def check_keys(self) -> str:
+        """Fetch and read the keys without using them; return where they lie, empty for a feed without.
+
+        Raises:
+            CredentialError: One is missing or malformed.
+        """
+        if version_in_force(self.feed, today()).auth_method != "api_key":
+            return ""
+        credentials = kalshi_credentials(self.feed, self.env, self.environ)
+        if credentials is None:
+            return ""
+        rsa_private_key(credentials.private_key, where=credentials.where)
+        return credentials.where
+
+    @property
+    def instance(self) -> str:
+        """Name of this connector among those of the feed: variable, file, or host.
+
+        Raises:
+            WireError: None of them holds a letter or digit.
+        """
+        return instance_name(self.environ.get(INSTANCE_VARIABLE) or self.env.instance or socket.gethostname())
+
+
+def new_session(instance: str) -> str:
+    """Return a name for one life of the connector, never used before."""
+    return f"{instance}-{ULID()}"
+
+
+def today() -> date:
+    """Return the day in UTC, which decides the feed's version in force."""
+    return datetime.now(UTC).date()

@@ -1,0 +1,169 @@
+"""The socket: opens it, hands over the exact bytes of each frame, and says in our terms how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
+
+from ssmd_common.errors import ConfigError
+from ssmd_common.service.redact import redact_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from websockets.asyncio.client import ClientConnection
+
+__all__ = ["Ended", "OpenError", "RefusedError", "Socket", "open_socket"]
+
+OPEN_TIMEOUT_S = 15.0
+CLOSE_TIMEOUT_S = 2.0
+_TOO_BIG = 1009
+_MAX_BODY = 500
+
+
+class OpenError(Exception):
+    """No socket could be opened; another attempt may succeed.
+
+    Attributes:
+        reason: Why, in one line.
+        retry_after_s: What the exchange asked to wait.
+    """
+
+    def __init__(self, reason: str, *, retry_after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
+class RefusedError(Exception):
+    """The exchange answered the handshake with 401 or 403.
+
+    Attributes:
+        status: The HTTP status.
+        body: Its words.
+        headers: The answer's headers.
+    """
+
+    def __init__(self, status: int, body: str, headers: Mapping[str, str]) -> None:
+        super().__init__(f"handshake refused with {status}")
+        self.status = status
+        self.body = body
+        self.headers = headers
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a connection ended.
+
+    Attributes:
+        cause: One word of ours.
+        code: WebSocket close code, where one came or was given.
+        reason: The peer's words, or ours.
+    """
+
+    cause: str
+    code: int | None = None
+    reason: str = ""
+
+
+class Socket:
+    """An open WebSocket."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+
+    async def receive(self) -> bytes | Ended:
+        """Return the next frame's bytes as they came, or how the connection ended."""
+        try:
+            return await self._connection.recv(decode=False)
+        except ConnectionClosed as closed:
+            return _ended(closed)
+
+    async def send(self, text: str) -> None:
+        """Send a text frame; one that cannot be sent is no matter, receiving tells why."""
+        with contextlib.suppress(ConnectionClosed):
+            await self._connection.send(text)
+
+    async def close(self) -> None:
+        """Close in order, bounded in time; frames that are still there can be received afterwards."""
+        with contextlib.suppress(WebSocketException, OSError):
+            await self._connection.close()
+
+
+def _ended(closed: ConnectionClosed) -> Ended:
+    received, sent = closed.rcvd, closed.sent
+    if received is not None and (sent is None or closed.rcvd_then_sent):
+        return Ended("peer_closed", received.code, received.reason)
+    if sent is not None and sent.code == _TOO_BIG:
+        return Ended("frame_too_large", sent.code, sent.reason or "a frame above the feed's max_frame_bytes")
+    if sent is not None and sent.code not in (1000, 1001, 1011):
+        return Ended("protocol_error", sent.code, sent.reason)
+    if sent is not None and "keepalive" in sent.reason:
+        return Ended("ping_unanswered", sent.code, sent.reason)
+    if received is not None or sent is not None:
+        frame = received or sent
+        return Ended("closed", frame.code if frame else None, frame.reason if frame else "")
+    return Ended("connection_lost", None, str(closed.__cause__ or ""))
+
+
+async def open_socket(url: str, *, headers: Mapping[str, str], max_frame_bytes: int) -> Socket:
+    """Open a WebSocket.
+
+    Args:
+        url: Where.
+        headers: Sent with the handshake.
+        max_frame_bytes: Largest frame to take; a larger one closes the socket with 1009.
+
+    Raises:
+        RefusedError: 401 or 403.
+        OpenError: Anything that may be different next time.
+        ConfigError: The URL is none.
+    """
+    try:
+        connection = await connect(
+            url,
+            additional_headers=dict(headers),
+            max_size=max_frame_bytes,
+            open_timeout=OPEN_TIMEOUT_S,
+            close_timeout=CLOSE_TIMEOUT_S,
+            # Many frames may wait decoded in memory, so that a burst is not met by a full queue.
+            max_queue=256,
+            proxy=None if _is_loopback(url) else True,
+        )
+    except InvalidStatus as error:
+        response = error.response
+        body = (response.body or b"")[:_MAX_BODY].decode("utf-8", "replace")
+        if response.status_code in (401, 403):
+            raise RefusedError(response.status_code, body, dict(response.headers.raw_items())) from None
+        wait = _seconds(response.headers.get("Retry-After", ""))
+        raise OpenError(
+            f"the exchange answered {response.status_code} {body}".strip(), retry_after_s=wait
+        ) from None
+    except InvalidURI:
+        raise ConfigError("is no WebSocket address", field="endpoint", file=redact_text(url)) from None
+    except TimeoutError:
+        raise OpenError(f"no answer within {OPEN_TIMEOUT_S:g} s") from None
+    except (OSError, InvalidHandshake, WebSocketException) as error:
+        raise OpenError(redact_text(str(error)) or type(error).__name__) from None
+    return Socket(connection)
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _seconds(text: str) -> float:
+    try:
+        return min(3600.0, max(0.0, float(text)))
+    except ValueError:
+        return 0.0
