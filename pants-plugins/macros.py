@@ -16,10 +16,10 @@ def ssmd_package(distribution, description, dependencies=[], command=None):
     )
     python_sources(
         name="src",
-        sources=["**/*.py", "!**/*_test.py", "!**/conftest.py"],
+        sources=["**/*.py", "!**/*_test.py", "!**/conftest.py", "!**/testing.py"],
         dependencies=[":data", *dependencies],
     )
-    python_test_utils(name="test_utils", sources=["**/conftest.py"])
+    python_test_utils(name="test_utils", sources=["**/conftest.py", "**/testing.py"])
     # Tests start their own package as a process, which no import tells; so they get all of it, and one pytest run can hold them.
     python_tests(
         name="tests",
