@@ -7,6 +7,7 @@ JSON); it may also be *filtered* by configuration. :class:`BlockBuilder` gathers
 from __future__ import annotations
 
 import base64
+import re
 
 import msgspec
 
@@ -33,6 +34,12 @@ _TYPE = TYPE_HEADER.lower().encode()
 _TICKERS = TICKERS_HEADER.lower().encode()
 _SUBJECTS_KEPT = 1 << 17
 _MAX_NS = 1 << 62
+
+_OUR_HEADERS = re.compile(
+    f"NATS/1.0\r\n{MSG_ID_HEADER}: ([^\r\n]+)\r\n{RECEIVED_NS_HEADER}: ([0-9]+)\r\n"
+    f"(?:{TYPE_HEADER}: ([^\r\n]+)\r\n)?(?:{TICKERS_HEADER}: ([^\r\n]+)\r\n)?\r\n".encode()
+)
+"""The block as our connector writes it; any other is read by :func:`_any_headers`, more slowly."""
 
 _raw_json = msgspec.json.Decoder(msgspec.Raw)
 
@@ -75,34 +82,40 @@ def parse_message(subject: bytes, reply: bytes, headers: bytes | None, payload: 
         WireError: ``reply`` is no acknowledgement subject.
     """
     reply_text = reply.decode()
-    delivery = parse_ack_subject(reply_text)
+    _, seq, consumer_seq, stored_ns, _ = parse_ack_subject(reply_text)
     msg_id = received_ns = message_type = tickers = None
     if headers:
-        for line in headers.split(b"\r\n"):
-            name, colon, value = line.partition(b":")
-            if not colon:
-                continue
-            name = name.strip().lower()
-            if name == _MSG_ID:
-                msg_id = value.strip().decode("utf-8", "replace")
-            elif name == _RECEIVED_NS:
-                received_ns = _nanoseconds(value.strip())
-            elif name == _TYPE:
-                message_type = decode_token(value.strip().decode("ascii", "replace")) or None
-            elif name == _TICKERS:
-                tickers = tuple(decode_tickers(value.strip().decode("ascii", "replace"))) or None
+        ours = _OUR_HEADERS.fullmatch(headers)
+        raw_id, raw_ns, raw_type, raw_tickers = ours.groups() if ours else _any_headers(headers)
+        if raw_id:
+            msg_id = raw_id.decode("utf-8", "replace")
+        if raw_ns:
+            received_ns = _nanoseconds(raw_ns)
+        if raw_type:
+            message_type = decode_token(raw_type.decode("ascii", "replace"))
+        if raw_tickers:
+            tickers = tuple(decode_tickers(raw_tickers.decode("ascii", "replace"))) or None
     return Message(
-        seq=delivery.stream_seq,
-        consumer_seq=delivery.consumer_seq,
-        stored_ns=delivery.stored_ns,
-        subject=subject.decode("utf-8", "replace"),
-        reply=reply_text,
-        msg_id=msg_id or None,
-        received_ns=received_ns,
-        type=message_type,
-        tickers=tickers,
-        payload=payload,
+        seq,
+        consumer_seq,
+        stored_ns,
+        subject.decode("utf-8", "replace"),
+        reply_text,
+        msg_id,
+        received_ns,
+        message_type,
+        tickers,
+        payload,
     )
+
+
+def _any_headers(headers: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """Return our four headers out of a block written by anybody: any order, any case."""
+    found: dict[bytes, bytes] = {}
+    for line in headers.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        found[name.strip().lower()] = value.strip()
+    return found.get(_MSG_ID, b""), found.get(_RECEIVED_NS, b""), found.get(_TYPE, b""), found.get(_TICKERS, b"")
 
 
 def _nanoseconds(text: bytes) -> int | None:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ssmd_common.errors import WireError
 
@@ -16,8 +16,7 @@ _PLAIN_TOKENS = 9
 _DOMAIN_TOKENS = 11
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """One delivery of a stream message.
 
     Attributes:
