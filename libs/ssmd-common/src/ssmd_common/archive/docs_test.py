@@ -1,0 +1,59 @@
+"""The documents beside the code say what the code does: the schema as it is derived, every field by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from pydantic import BaseModel
+
+from ssmd_common import events
+from ssmd_common.archive import index, manifest
+from ssmd_common.archive.columns import Columns
+from ssmd_common.archive.gaps import Gap, GapLayer, GapStatus
+
+
+def _docs() -> Path:
+    """Return the folder of documents, in the repository or where a build laid it out."""
+    for folder in (Path.cwd(), *Path.cwd().parents, *Path(__file__).parents):
+        if (folder / "docs" / "manifest.schema.json").is_file():
+            return folder / "docs"
+    raise AssertionError("docs/manifest.schema.json is not beside the tests")
+
+
+def test_the_committed_schema_is_that_of_the_models() -> None:
+    assert (_docs() / "manifest.schema.json").read_text("utf-8") == manifest.manifest_schema()
+
+
+_EVENTS: list[type[msgspec.Struct]] = list(events.CaptureEvent.__subclasses__())
+_LINES: list[type[msgspec.Struct]] = list(index.IndexLine.__subclasses__())
+_STRUCTS: list[type[msgspec.Struct]] = [*_EVENTS, *_LINES, Gap, events.ConnectionState, index.ConnectionFrames]
+_ENTRIES: list[type[BaseModel]] = [
+    manifest.Manifest,
+    manifest.FileEntry,
+    manifest.GapEntry,
+    manifest.SessionEntry,
+    manifest.EpochEntry,
+    manifest.AnomalyEntry,
+]
+
+
+@pytest.mark.parametrize("struct", _STRUCTS, ids=lambda struct: struct.__name__)
+def test_every_field_of_an_event_and_of_an_index_line_is_explained(struct: type[msgspec.Struct]) -> None:
+    text = (_docs() / "formats.md").read_text("utf-8")
+    tag = struct.__struct_config__.tag
+    names = [*struct.__struct_fields__, *([str(tag)] if tag else [])]
+    assert [name for name in names if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize("entry", _ENTRIES, ids=lambda entry: entry.__name__)
+def test_every_field_of_the_manifest_is_explained(entry: type[BaseModel]) -> None:
+    text = (_docs() / "formats.md").read_text("utf-8")
+    assert [name for name in entry.model_fields if f"`{name}`" not in text] == []
+
+
+def test_every_column_layer_and_status_is_explained() -> None:
+    text = (_docs() / "formats.md").read_text("utf-8")
+    names = [*Columns.__dataclass_fields__, *GapLayer, *GapStatus]
+    assert [name for name in names if f"`{name}`" not in text] == []
