@@ -243,6 +243,21 @@ async def test_a_gap_over_midnight_is_listed_in_both_days(tmp_path: Path) -> Non
     verified(tmp_path)
 
 
+async def test_an_interruption_begins_at_the_last_frame_also_after_a_restart(tmp_path: Path) -> None:
+    stream = trades(3)
+    stream.close()
+    other = "host-01BX5ZZKBKACTAV9WEVGEMMVRZ"
+    stream.add(SUBJECTS.json_trade("KX-B5.5"), b"{}", f"{other}.1.1")
+    once, restarted = tmp_path / "once", tmp_path / "restarted"
+    await archive(once, stream)
+    await archive(restarted, stream, stop_after=4)
+    await archive(restarted, stream)
+    (gap,) = manifest_of(once).gaps
+    assert (gap.layer, gap.cause, gap.missing_count, gap.status) == ("connection", "stopped", None, "permanent")
+    assert (gap.start, gap.end) == ("2026-11-23T12:00:00.000000004Z", "2026-11-23T12:00:00.000000006Z")
+    assert manifest_of(restarted).gaps == [gap]
+
+
 async def test_rebuild_derives_the_identical_manifest(tmp_path: Path) -> None:
     stream = trades(25)
     del stream.messages[12]

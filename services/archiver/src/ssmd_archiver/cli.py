@@ -174,24 +174,35 @@ def _sizes(base: Path, feed: str, date: dt.date | None) -> int:
 def _print_report(report: FeedReport) -> None:
     unverifiable = f", {report.unverifiable} unverifiable" if report.unverifiable else ""
     size = f"{report.raw_bytes} bytes ({report.compressed_bytes} compressed)"
-    kinds = f"{report.records} records, {report.capture_events} capture events, {report.rejects} rejects"
+    kinds = ", ".join(
+        _count(number, what)
+        for number, what in (
+            (report.records, "record"),
+            (report.capture_events, "capture event"),
+            (report.rejects, "reject"),
+        )
+    )
     lines = [
         f"{report.feed}: {report.received} frames received, {report.archived} archived, {report.lost} lost"
         + unverifiable,
-        f"  {report.days} days, {report.files} sealed files, {kinds}, {size}",
+        f"  {_count(report.days, 'day')}, {_count(report.files, 'sealed file')}, {kinds}, {size}",
     ]
     if report.foreign:
         lines.append(f"  {report.foreign} records of a foreign publisher: their completeness is unverifiable")
     if report.open_segments:
-        lines.append(f"  {report.open_segments} open segment, verified as far as it is durable")
+        lines.append(f"  {_count(report.open_segments, 'open segment')}, verified as far as it is durable")
     if report.gaps:
         layers = ", ".join(f"{count} {layer}" for layer, count in sorted(report.gaps.items()))
         lines.append(f"  gaps: {layers}; {report.missing} messages known to be missing")
     else:
         lines.append("  no gaps")
     lines += [f"  FINDING {finding.where}: {finding.problem}" for finding in report.findings]
-    lines.append("  verified" if not report.findings else f"  {len(report.findings)} findings")
+    lines.append("  verified" if not report.findings else f"  {_count(len(report.findings), 'finding')}")
     print("\n".join(lines))  # noqa: T201 - the CLI's voice
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import msgspec
 
 from ssmd_common import events
 from ssmd_common.archive.gaps import Gap, GapLayer, GapStatus
-from ssmd_common.archive.index import ConnectionFrames
+from ssmd_common.archive.index import Block, ConnectionFrames
 from ssmd_common.frames import EventId, FrameId, parse_msg_id
 from ssmd_common.ranges import Ranges, range_total
 
@@ -160,13 +160,14 @@ class FrameLedger:
             return list(self._reconnected(track, track.seen_ns, stored_ns))
         return ()
 
-    def apply(self, frames: dict[str, list[tuple[int, int]]]) -> None:
+    def apply(self, block: Block) -> None:
         """Add a committed block's frames (recovery: their gaps are recorded already)."""
-        for key, pairs in frames.items():
+        for key, pairs in block.frames.items():
             session, _, connection = key.rpartition(".")
-            ranges = self.track(session, int(connection)).frames
+            track = self.track(session, int(connection))
+            track.seen_ns = block.seen_ns.get(key, track.seen_ns)
             for first, end in pairs:
-                ranges.add_range(first, end)
+                track.frames.add_range(first, end)
 
     def recorded(self, gap: Gap) -> None:
         """Take note of a gap as recorded, by this ledger, another, or an index being recovered."""
@@ -203,11 +204,11 @@ class FrameLedger:
                 track = self.track(event.session, event.connection)
                 yield from self._reconnected(track, event.at_ns, stored_ns)
             case events.Heartbeat():
-                for state in event.connections:
-                    track = self.track(event.session, state.connection)
-                    yield from self._check(track, state.frames, state.acked_through, event.at_ns, stored_ns)
+                yield from self._beat(event, stored_ns)
             case events.ConnectionClosed():
                 yield from self._closed(event, stored_ns)
+            case events.SessionEnded():
+                self.track(event.session, 0).closed = event.cause
             case events.ExchangeGap():
                 yield self._exchange_gap(event, stored_ns)
             case events.ExchangeResynced():
@@ -216,6 +217,11 @@ class FrameLedger:
                     yield msgspec.structs.replace(gap, status=GapStatus.RESYNCED)
             case _:
                 pass
+
+    def _beat(self, event: events.Heartbeat, stored_ns: int) -> Iterator[Gap]:
+        for state in event.connections:
+            track = self.track(event.session, state.connection)
+            yield from self._check(track, state.frames, state.acked_through, event.at_ns, stored_ns)
 
     def _check(
         self, track: ConnectionTrack, reported: int, acked_through: int, at_ns: int, stored_ns: int

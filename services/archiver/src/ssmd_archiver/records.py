@@ -201,6 +201,7 @@ class PendingBlock(msgspec.Struct, gc=False):
     records_by_type: dict[str, int]
     tickers: list[str]
     frames: dict[str, list[tuple[int, int]]]
+    seen_ns: dict[str, int]
     duplicates: list[tuple[int, int]]
     filtered: list[tuple[int, int]]
     last_msg_id: str | None
@@ -230,6 +231,7 @@ class BlockBuilder:
         self._columns = Columns()
         self._journal: list[bytes] = []
         self._frames: dict[str, Ranges] = {}
+        self._seen_ns: dict[str, int] = {}
         self._duplicates = Ranges()
         self._filtered = Ranges()
 
@@ -274,6 +276,7 @@ class BlockBuilder:
             line = Event(
                 seq=message.seq,
                 stored_ns=message.stored_ns,
+                received_ns=message.received_ns,
                 msg_id=message.msg_id,
                 payload=msgspec.Raw(message.payload),
             )
@@ -288,6 +291,7 @@ class BlockBuilder:
         line = Reject(
             seq=message.seq,
             stored_ns=message.stored_ns,
+            received_ns=message.received_ns,
             subject=message.subject,
             msg_id=message.msg_id,
             data=base64.b64encode(message.payload).decode(),
@@ -324,6 +328,7 @@ class BlockBuilder:
             if ranges is None:
                 ranges = self._frames[connection] = Ranges()
             ranges.add(frame_no)
+            self._seen_ns[connection] = message.received_ns or message.stored_ns
 
     def take(self) -> PendingBlock:
         """Return the block gathered; the builder is used up."""
@@ -351,6 +356,7 @@ class BlockBuilder:
             records_by_type=by_type,
             tickers=sorted(tickers),
             frames={key: ranges.pairs() for key, ranges in sorted(self._frames.items())},
+            seen_ns=dict(sorted(self._seen_ns.items())),
             duplicates=self._duplicates.pairs(),
             filtered=self._filtered.pairs(),
             last_msg_id=self._last_msg_id,

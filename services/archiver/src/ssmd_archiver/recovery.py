@@ -59,7 +59,7 @@ def recover(base: Path, feed: str, disk: Disk) -> Recovered:
     day, index = newest
     ledger = FrameLedger(index.header.connections, index.header.open_gaps, epoch=index.header.epoch)
     for group in index.groups:
-        ledger.apply(group.block.frames)
+        ledger.apply(group.block)
         for line in group.lines:
             if isinstance(line, Event | Reject):
                 replay(ledger, line)
@@ -176,7 +176,7 @@ def replay(ledger: FrameLedger, line: Event | Reject) -> list[Gap]:
     if track is not None:
         match identity:
             case FrameId():
-                ledger.frame(track, identity.frame_no, None, line.stored_ns)
+                ledger.frame(track, identity.frame_no, line.received_ns, line.stored_ns)
             case EventId():
                 track.events.add(identity.event_no)
     event = events.decode_event(bytes(line.payload)) if isinstance(line, Event) else None

@@ -147,6 +147,7 @@ class SegmentWriter:
             records_by_type=pending.records_by_type,
             tickers=pending.tickers,
             frames=pending.frames,
+            seen_ns=pending.seen_ns,
             duplicates=pending.duplicates,
             filtered=pending.filtered,
             last_msg_id=pending.last_msg_id,

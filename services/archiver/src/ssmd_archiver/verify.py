@@ -287,7 +287,7 @@ def _account(group: Group, seqs: Ranges, count: int, chain: _Chain, *, shared: b
 
 
 def _fold(group: Group, ledger: FrameLedger, report: FeedReport) -> None:
-    ledger.apply(group.block.frames)
+    ledger.apply(group.block)
     for line in group.lines:
         match line:
             case Event():

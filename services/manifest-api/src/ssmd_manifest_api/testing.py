@@ -159,7 +159,8 @@ class SampleDay:
         at_ns = self._start_ns + first.at_s * SECOND_NS
         event = events.ConnectionOpened(session=SESSION, connection=1, at_ns=at_ns, url="wss://sample.test")
         payload = msgspec.Raw(events.encode_event(event))
-        return Event(seq=first.seq - 1, stored_ns=at_ns, msg_id=f"{SESSION}.1.e{first.seq}", payload=payload)
+        msg_id = f"{SESSION}.1.e{first.seq}"
+        return Event(seq=first.seq - 1, stored_ns=at_ns, received_ns=at_ns, msg_id=msg_id, payload=payload)
 
     def _block(self, segment: SampleSegment, data: bytes, meta: bytes, raw: bytes, *, chain: int) -> Block:
         messages = segment.messages
@@ -181,6 +182,7 @@ class SampleDay:
             records_by_type={name: types.count(name) for name in sorted(set(types))},
             tickers=sorted({message.ticker for message in messages}),
             frames=frames,
+            seen_ns={key: self._start_ns + messages[-1].at_s * SECOND_NS for key in frames},
             duplicates=[],
             filtered=[],
             last_msg_id=None,

@@ -230,6 +230,8 @@ def _sessions(ordered: Sequence[SegmentSummary]) -> list[m.SessionEntry]:
     merged: dict[tuple[str, int], _Connection] = {}
     for segment in ordered:
         for key, part in segment.connections.items():
+            if not key[1]:
+                continue  # the session's own events, before and beside its connections
             state = merged.setdefault(key, _Connection())
             state.frames.extend(part.frames)
             state.opened_ns = state.opened_ns if part.opened_ns is None else part.opened_ns

@@ -111,6 +111,7 @@ class Event(IndexLine, frozen=True, kw_only=True, tag="event"):
 
     seq: int
     stored_ns: int
+    received_ns: int | None
     msg_id: str
     payload: msgspec.Raw
 
@@ -135,6 +136,7 @@ class Reject(IndexLine, frozen=True, kw_only=True, tag="reject"):
 
     seq: int
     stored_ns: int
+    received_ns: int | None
     subject: str
     msg_id: str | None
     data: str
@@ -153,6 +155,7 @@ class Block(IndexLine, frozen=True, kw_only=True, tag="block"):
         last_ns: Server time of the last message.
         tickers: The tickers of its records, sorted.
         frames: Frame ranges of its records by ``{session}.{connection}``.
+        seen_ns: Connector's time of the last of these frames, by ``{session}.{connection}``.
         duplicates: Sequence ranges dropped because their frame is archived already.
         filtered: Sequence ranges the configured filter leaves out.
         last_msg_id: Message id at ``last_seq``, to recognise a stream rolled back.
@@ -174,6 +177,7 @@ class Block(IndexLine, frozen=True, kw_only=True, tag="block"):
     records_by_type: dict[str, int]
     tickers: list[str]
     frames: dict[str, list[Range]]
+    seen_ns: dict[str, int]
     duplicates: list[Range]
     filtered: list[Range]
     last_msg_id: str | None
