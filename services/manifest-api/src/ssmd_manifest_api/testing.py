@@ -79,7 +79,7 @@ class SampleDay:
             path = self.paths.sealed(stem).index
             data = path.read_bytes()
             index = read_index(data, where=str(path))
-            assert index is not None  # noqa: S101 - written a moment ago
+            assert index is not None
             summaries.append(summarise(index, data, where=str(path)))
             gaps.extend(summaries[-1].gaps)
         manifest = derive_manifest(
@@ -182,7 +182,7 @@ class SampleDay:
             records_by_type={name: types.count(name) for name in sorted(set(types))},
             tickers=sorted({message.ticker for message in messages}),
             frames=frames,
-            seen_ns={key: self._start_ns + messages[-1].at_s * SECOND_NS for key in frames},
+            seen_ns=dict.fromkeys(frames, self._start_ns + messages[-1].at_s * SECOND_NS),
             duplicates=[],
             filtered=[],
             last_msg_id=None,
