@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -301,11 +302,13 @@ def _covers(taken: str, subject: str) -> bool:
 async def wait_for_stream(nc: Client, stream: str, *, stop: Waitable | None = None) -> StreamInfo:
     """Return ``stream`` once it exists, saying every few seconds that it does not yet.
 
+    Once ``stop`` is set it is looked for a last time: whoever is asked to stop still takes what has come.
+
     Raises:
-        TransportError: ``stop`` was set, or JetStream refused for another reason than a missing stream or a
-            server that is still starting.
+        TransportError: ``stop`` was set and there is none, or JetStream refused for another reason than a missing
+            stream or a server that is still starting.
     """
-    said = ""
+    said, stopping = "", False
     while True:
         try:
             return await stream_info(nc, stream)
@@ -323,12 +326,12 @@ async def wait_for_stream(nc: Client, stream: str, *, stop: Waitable | None = No
         if stop is None:
             await asyncio.sleep(RETRY_S)
             continue
-        try:
+        if stopping:
+            raise TransportError("stopped while waiting for the stream", where=stream)
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RETRY_S):
                 await stop.wait()
-        except TimeoutError:
-            continue
-        raise TransportError("stopped while waiting for the stream", where=stream)
+                stopping = True
 
 
 async def direct_get(

@@ -90,6 +90,17 @@ async def test_a_stream_that_comes_later_is_waited_for(nc: NatsClient) -> None:
         assert (await waiting).name == "DEV"
 
 
+async def test_whoever_is_asked_to_stop_looks_for_the_stream_a_last_time(nc: NatsClient) -> None:
+    stop = asyncio.Event()
+    waiting = asyncio.create_task(wait_for_stream(nc, "DEV", stop=stop))
+    await asyncio.sleep(0.2)
+    await ensure_stream(nc, "DEV", SUBJECTS, create=True)
+    stop.set()
+    assert (await waiting).name == "DEV"
+    with pytest.raises(TransportError, match="stopped while waiting"):
+        await wait_for_stream(nc, "NONE", stop=stop)
+
+
 async def test_a_server_without_jetstream_is_told(tmp_path: Path) -> None:
     server = NatsServer(tmp_path, jetstream=False)
     server.start()
