@@ -27,6 +27,7 @@ from ssmd_local.state import ProcessId, process_id
 __all__ = ["ChildDiedError", "Supervisor", "last_lines"]
 
 _POLL_S = 0.1
+_BEGIN_S = 15.0
 _TAIL_BYTES = 8192
 _TAIL_LINES = 5
 _ERROR_PREFIX = "error: "
@@ -127,6 +128,7 @@ class Supervisor:
 
     async def _stop(self, child: _Child) -> list[str]:
         name, process = child.spec.name, child.process
+        await self._wait_begun(child)
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
@@ -139,6 +141,18 @@ class Supervisor:
             return [f"{name} did not stop in {child.spec.stop_s:g} s and was killed"]
         # One that had not even begun dies of the signal, and the NATS server ends in order with 1 by it.
         return [] if code in (0, -signal.SIGTERM) or name == NATS else [f"{name} stopped with code {code}"]
+
+    async def _wait_begun(self, child: _Child) -> None:
+        """Wait until a service takes signals: before it does, one would end it without order."""
+        if child.spec.url is None:
+            return
+        deadline = time.monotonic() + _BEGIN_S
+        async with httpx.AsyncClient(timeout=_BEGIN_S, trust_env=False) as client:
+            while child.process.returncode is None and time.monotonic() < deadline:
+                with contextlib.suppress(httpx.HTTPError):
+                    await client.get(f"{child.spec.url}/health")
+                    return
+                await asyncio.sleep(_POLL_S)
 
     async def _start(self, spec: ProcessSpec) -> None:
         log = self._paths.log(spec.name)
