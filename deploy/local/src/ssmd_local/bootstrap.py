@@ -1,8 +1,8 @@
 """Makes ``.venv``: the first step of `./ssmd`, on a bare Python, before any package of ours or others' is there.
 
-The launcher runs this file by its path and gives the stamp of what the environment is made of on standard input. The
-stamp is written into the environment last: without it, or with another one, the next run makes the environment anew, so
-an interruption at any moment costs a repetition and nothing else. Two at once take turns.
+The launcher runs this file by its path and gives the stamp of what the environment is made of on standard input.
+The stamp is written into the environment last: without it, or with another one, the next run makes the environment
+anew, so an interruption at any moment costs a repetition and nothing else. Two at once take turns.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def uv_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def console_script(python: Path, package: str) -> str:
-    """Return a program that runs ``<package>.cli:main``; its first lines allow a path of any length, with spaces."""
+    """Return a program that runs ``<package>.cli:main``; its head allows a path of any length, with spaces."""
     return f"""#!/bin/sh
 '''exec' "{python}" "$0" "$@"
 ' '''

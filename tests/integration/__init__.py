@@ -1,0 +1,1 @@
+"""Tests of more than one part, on real NATS."""
