@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import httpx
 
 from ssmd_local.counters import Counters, read_counters
+from ssmd_local.health import why_not
 from ssmd_local.plan import ARCHIVER, CONNECTOR
 from ssmd_local.state import ProcessId
 from ssmd_local.status import ProcessStatus
@@ -30,11 +31,10 @@ async def ask_process(client: httpx.AsyncClient, name: str, process: ProcessId, 
         return ProcessStatus(name, process.pid, "running", {})
     try:
         answer = await client.get(f"{url}/ready", timeout=_TIMEOUT_S)
-        checks = answer.json()["checks"]
-    except (httpx.HTTPError, ValueError, KeyError):
+    except httpx.HTTPError:
         return ProcessStatus(name, process.pid, "not ready", {url: "does not answer"})
-    reasons = {check: found["reason"] for check, found in checks.items() if not found["ok"]}
-    return ProcessStatus(name, process.pid, "not ready" if reasons else "ready", reasons)
+    state = "ready" if answer.status_code == httpx.codes.OK else "not ready"
+    return ProcessStatus(name, process.pid, state, why_not(answer))
 
 
 async def _text(client: httpx.AsyncClient, urls: Mapping[str, str], name: str) -> str:

@@ -20,6 +20,7 @@ import httpx
 
 from ssmd_common.errors import ConfigError, SsmdError
 from ssmd_local import programs
+from ssmd_local.health import why_not
 from ssmd_local.places import RunPaths
 from ssmd_local.plan import NATS, STOP_ORDER, FileReady, HttpReady, ProcessSpec
 from ssmd_local.state import ProcessId, process_id
@@ -198,11 +199,11 @@ class Supervisor:
                             answer = await client.get(url)
                             if answer.status_code == httpx.codes.OK:
                                 return
-                            reason = answer.text.strip()
+                            reason = "; ".join(f"{name}: {why}" for name, why in why_not(answer).items())
                 await asyncio.sleep(_POLL_S)
         log = self._paths.log(spec.name)
-        said = f": {' '.join(reason.split())}" if reason else ""
-        raise SsmdError(f"{spec.name} was not ready within {spec.ready_s:g} s{said}", remedy=f"see {log}")
+        said = f": {reason}" if reason else ""
+        raise SsmdError(f"{spec.name} was not ready within {spec.ready_s:g} s{said}", remedy=f"its log is {log}")
 
     def _refusal(self, child: _Child) -> ConfigError | None:
         """Return the child's own complaint about its configuration, where it had one."""

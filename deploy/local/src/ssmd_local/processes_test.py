@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ssmd_common.errors import ConfigError
+from ssmd_common.errors import ConfigError, SsmdError
 from ssmd_local.nats_server import nats_config
 from ssmd_local.places import RunPaths
 from ssmd_local.plan import API, NATS, SIMULATOR, FileReady, HttpReady, ProcessSpec
@@ -91,6 +91,17 @@ async def test_a_refused_configuration_is_told_in_the_processs_own_words(
     wrong = replace(simulator(paths), args=("--rate", "nonsense", "--no-auth"), after=())
     with pytest.raises(ConfigError, match=r"ssmd-simulator: --rate: must be a number above 0"):
         await supervisor.start_all([wrong])
+
+
+async def test_what_is_not_ready_in_time_says_why(paths: RunPaths, supervised: tuple[Supervisor, Started]) -> None:
+    supervisor, _ = supervised
+    server = api(paths)
+    assert isinstance(server.ready, HttpReady)
+    asks = HttpReady(server.ready.url.replace("/health", "/ready"))
+    lost = replace(server, args=("--data", "nowhere", *server.args[2:]), ready=asks, ready_s=8.0)
+    with pytest.raises(SsmdError, match=r"not ready within 8 s: archive: nowhere is no folder") as caught:
+        await supervisor.start_all([lost])
+    assert str(paths.log(API)) in str(caught.value)
 
 
 async def test_a_stop_while_processes_come_up_leaves_none(

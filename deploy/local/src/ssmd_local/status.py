@@ -47,7 +47,7 @@ def _span(seconds: float) -> str:
 
 def status_line(counters: Counters, *, running_s: float, left_s: float | None) -> str:
     """Return the one line that tells how the capture goes."""
-    left = "" if left_s is None else f", {_span(max(0.0, left_s))} left"
+    left = "" if left_s is None else f", {_span(max(0.0, round(left_s)))} left"
     return (
         f"{_span(running_s)}{left} · received {_count(counters.received)} · archived {_count(counters.archived)}"
         f" · segments sealed {_count(counters.sealed)} · gaps {_count(counters.gaps)} · lag {_count(counters.lag)}"
