@@ -50,7 +50,9 @@ def writer_lock(base: Path, feed: str, disk: Disk) -> FolderLock:
     return FolderLock(folder / LOCK_NAME, {"pid": os.getpid(), "host": socket.gethostname()})
 
 
-async def run_archiver(config: ArchiverConfig, stop: Stop, *, new_archive: bool, health_addr: str | None) -> None:
+async def run_archiver(
+    config: ArchiverConfig, stop: Stop, *, new_archive: bool, health_addr: str | None, disk: Disk | None = None
+) -> None:
     """Archive a feed until ``stop``.
 
     Args:
@@ -58,10 +60,12 @@ async def run_archiver(config: ArchiverConfig, stop: Stop, *, new_archive: bool,
         stop: Asks for an orderly end.
         new_archive: Begin in an empty folder although the consumer has acknowledged messages before.
         health_addr: Address of the health server, before that of the configuration.
+        disk: What to write with, where a test stands in for the disk.
     """
     names = config.subjects()
     subjects = SubjectBuilder(names.env, names.feed, prefix=names.prefix)
-    base, disk = config.storage.path, Disk()
+    base = config.storage.path
+    disk = disk or Disk()
     metrics = Metrics("ssmd-archiver")
     counts = ArchiverMetrics(metrics)
     health = Health("ssmd-archiver", ready=["archive", "nats", "stream"])
