@@ -32,7 +32,7 @@ __all__ = ["up"]
 
 _SAMPLE_EVERY_S = 1.0
 _VERIFY_S = 300.0
-_INTERRUPTED_AGAIN = 2
+_POLL_S = 0.2
 
 
 async def up(request: Request, stop: Stop, *, for_s: float | None, environ: Mapping[str, str]) -> int:
@@ -40,7 +40,7 @@ async def up(request: Request, stop: Stop, *, for_s: float | None, environ: Mapp
 
     Args:
         request: What to capture.
-        stop: Asks for the end; being asked again changes nothing but that the verification is left out.
+        stop: Asks for the end; being asked again changes nothing, but cuts a verification short.
         for_s: How long to run once everything is ready; None until told to stop.
         environ: The environment variables.
 
@@ -61,7 +61,7 @@ async def up(request: Request, stop: Stop, *, for_s: float | None, environ: Mapp
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stop.set, "SIGHUP")
         run = _Run(plan, paths, screen, stop, environ)
         code = await run.run(for_s)
-        if list_feeds(request.data) and stop.asked < _INTERRUPTED_AGAIN:
+        if request.feed_name in list_feeds(request.data):
             code = max(code, await run.verify())
         return code
 
@@ -112,7 +112,12 @@ class _Run:
         return 1 if problems else code
 
     async def verify(self) -> int:
-        """Have the archiver's program verify the feed; its words are ours."""
+        """Have the archiver's program verify the feed; its words are ours.
+
+        A wish to stop that comes meanwhile ends it, and so does an archive too large to wait for: it is sealed, and
+        can be verified at any time.
+        """
+        self.screen.say("verifying …")
         args = ("verify", "--data", str(self.paths.data), "--feed", self.plan.feed)
         process = await asyncio.create_subprocess_exec(
             *programs.command(ARCHIVER),
@@ -123,14 +128,17 @@ class _Run:
             env=programs.child_environment(self.environ),
             start_new_session=True,
         )
-        try:
-            async with asyncio.timeout(_VERIFY_S):
-                output, _ = await process.communicate()
-        except TimeoutError:
+        asked = self.stop.asked
+        verifying = asyncio.create_task(process.communicate())
+        deadline = time.monotonic() + _VERIFY_S
+        while not verifying.done() and self.stop.asked == asked and time.monotonic() < deadline:
+            await asyncio.wait({verifying}, timeout=_POLL_S)
+        if not verifying.done():
             process.kill()
-            await process.wait()
-            self.screen.say(f"not verified yet: the archive is large; run `ssmd verify --data {self.paths.data}`")
+            await verifying
+            self.screen.say(f"not verified; `ssmd verify --data {self.paths.data}` does it")
             return 0
+        output, _ = verifying.result()
         for line in output.decode("utf-8", "replace").splitlines():
             self.screen.say(line)
         return process.returncode or 0
