@@ -129,6 +129,7 @@ def test_up_captures_stops_by_itself_and_goes_on_over_the_same_data(tmp_path: Pa
     assert code == 0, output
     assert state.api_url in output
     assert "kalshi" in status.stdout
+    assert "?" not in status.stdout, "every counter is one that a service has"
     assert (second.returncode, "ssmd down" in second.stderr) == (2, True)
     assert_nothing_runs(state)
     assert_sealed(data)

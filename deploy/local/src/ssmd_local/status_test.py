@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
-from ssmd_local import counters
 from ssmd_local.archive_summary import FeedSummary
 from ssmd_local.counters import Counters, read_counters
 from ssmd_local.recordings import recorded_markets
@@ -68,18 +65,3 @@ def test_a_recordings_markets_are_found_with_and_without_receive_times() -> None
     ]
     assert recorded_markets(frames) == ("KXA-B5.5", "KXB")
     assert recorded_markets([b'{"type":"ticker","product_id":"BTC-USD"}']) == ()
-
-
-def test_the_names_of_the_counters_are_the_services_own() -> None:
-    """What the running line reads must be what the services declare."""
-    repository = Path(__file__).resolve().parents[4]
-    declared = "".join(
-        path.read_text("utf-8")
-        for path in (
-            repository / "services/connector/src/ssmd_connector/metrics.py",
-            repository / "services/archiver/src/ssmd_archiver/metrics.py",
-        )
-        if path.exists()
-    )
-    for name in (counters._ARCHIVED, counters._SEALED, counters._GAPS, counters._LAG):
-        assert name.removesuffix("_total") in declared

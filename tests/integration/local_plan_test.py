@@ -1,3 +1,5 @@
+"""The local deployment's plans over the feeds and environments of the repository."""
+
 from __future__ import annotations
 
 from dataclasses import replace

@@ -1,3 +1,5 @@
+"""The local deployment's refusals and its answers where nothing runs."""
+
 from __future__ import annotations
 
 import os

@@ -1,3 +1,5 @@
+"""The local deployment's supervision, on the processes it is for."""
+
 from __future__ import annotations
 
 import asyncio
