@@ -95,17 +95,20 @@ class StreamReader:
         """
         archiver = self._archiver
         await archiver.commit()
-        self._count_restart(cause)
+        self._refuse_a_fight(cause)
         info = await stream_info(self._client, self._stream)
         await self._follow_epoch(info)
         log.info("reading", cause=cause, next_seq=archiver.next_seq, last_seq=info.last_seq)
         await self._consumer.restart(archiver.next_seq)
+        self._restarts.append((time.monotonic(), archiver.next_seq))
         self._expected = 1
 
-    def _count_restart(self, cause: str) -> None:
+    def _refuse_a_fight(self, cause: str) -> None:
+        """Give up when the consumer is taken away again and again: another process reads through it."""
         now, next_seq = time.monotonic(), self._archiver.next_seq
-        self._restarts.append((now, next_seq))
-        while now - self._restarts[0][0] > RESTARTS_WITHIN_S or self._restarts[0][1] != next_seq:
+        while self._restarts and (
+            now - self._restarts[0][0] > RESTARTS_WITHIN_S or self._restarts[0][1] != next_seq
+        ):
             self._restarts.popleft()
         if len(self._restarts) > RESTARTS_ALLOWED:
             raise TransportError(

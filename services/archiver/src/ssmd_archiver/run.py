@@ -221,6 +221,7 @@ class _Loop:
         self._health = health
         self._looked_at = 0.0
         self._due = "start"
+        self._said = ""
 
     async def run(self, stop: Stop) -> None:
         """Archive until asked to stop, then archive what the stream still holds, and close."""
@@ -245,7 +246,7 @@ class _Loop:
         try:
             if self._due and self._connection.connected:
                 await self._reader.start(self._due)
-                self._due = ""
+                self._due = self._said = ""
                 self._health.ready.ok("stream")
             if self._due:
                 await self._idle()
@@ -258,7 +259,9 @@ class _Loop:
             if self._client.is_closed or "consumer is shared" in error.problem:
                 raise
             # The server is away or starting: what was received stays received, the rest is read again.
-            log.warning("stream_unavailable", problem=str(error), retrying=True)
+            if str(error) != self._said:
+                self._said = str(error)
+                log.warning("stream_unavailable", problem=self._said, retrying=True)
             self._health.ready.fail("stream", str(error))
             self._due = self._due or "stream unavailable"
             await self._idle()

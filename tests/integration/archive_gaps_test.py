@@ -1,0 +1,389 @@
+"""What the stream lost is recorded with its cause and size, and nothing else is: the archiver on real NATS."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+from nats.aio.client import Client
+from nats.js.api import StreamConfig
+
+from integration.nats_server import NatsServer
+from ssmd_archiver.run import run_archiver
+from ssmd_archiver.verify import FeedReport, verify_feed
+from ssmd_common import load
+from ssmd_common.archive.layout import list_days
+from ssmd_common.archive.reader import day_segments
+from ssmd_common.config.archiver import ArchiverConfig
+from ssmd_common.errors import ConfigError, SsmdError, TransportError
+from ssmd_common.nats.testing import NatsServer as ProcessServer
+from ssmd_common.service.lifecycle import Stop
+
+STREAM = "PROD_KALSHI"
+SESSION = "host-01ARZ3NDEKTSV4RRFFQ69G5FAV"
+SUBJECTS = ["prod.kalshi.json.>", "prod.kalshi.capture.>"]
+
+
+@dataclass
+class Bench:
+    """A stream, an archive, and hands on both."""
+
+    url: str
+    client: Client
+    data: Path
+    frames: int = 0
+    last_seq: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    async def create(self, **config: Any) -> None:
+        await self.client.jetstream().add_stream(StreamConfig(name=STREAM, subjects=SUBJECTS, **config))
+
+    async def publish(
+        self, count: int, *, subject: str = "prod.kalshi.json.trade.KX", identified: bool = True
+    ) -> None:
+        for _ in range(count):
+            self.frames += 1
+            headers = {"Nats-Msg-Id": f"{SESSION}.1.{self.frames}"} if identified else None
+            ack = await self.client.jetstream().publish(subject, b'{"n":%d}' % self.frames, headers=headers)
+            self.last_seq = ack.seq
+
+    async def event(self, number: int, **body: Any) -> None:
+        payload = json.dumps({"session": SESSION, "connection": 1, "at_ns": time.time_ns(), **body}).encode()
+        headers = {"Nats-Msg-Id": f"{SESSION}.1.e{number}"}
+        subject = f"prod.kalshi.capture.{body['event']}"
+        self.last_seq = (await self.client.jetstream().publish(subject, payload, headers=headers)).seq
+
+    def config(self) -> ArchiverConfig:
+        nats_settings = {"url": self.url, "stream": STREAM, "consumer": "arch", "filter": "prod.kalshi.json.>"}
+        return ArchiverConfig.model_validate(
+            {
+                "nats": nats_settings | self.settings,
+                "storage": {"path": str(self.data)},
+                "rotation": {"interval": "1h", "seal_on_exit": True},
+                "flush_interval": "1s",
+            }
+        )
+
+    async def archive(self) -> FeedReport:
+        """Archive to the end of the stream, stop in order, verify."""
+        async with self.archiving():
+            await self.reach(self.last_seq)
+        report = verify_feed(self.data, "kalshi")
+        assert report.findings == []
+        return report
+
+    @contextlib.asynccontextmanager
+    async def archiving(self) -> AsyncIterator[None]:
+        stop = Stop()
+        task = asyncio.create_task(run_archiver(self.config(), stop, new_archive=False, health_addr=None))
+        try:
+            yield
+        finally:
+            if not task.done():
+                await asyncio.sleep(0.3)
+            stop.set("the test is done")
+            await asyncio.wait_for(task, 60)
+
+    async def reach(self, seq: int) -> None:
+        async with asyncio.timeout(30):
+            while self.position() < seq:  # noqa: ASYNC110 - files tell it
+                await asyncio.sleep(0.1)
+
+    def position(self) -> int:
+        segments = [segment for day in list_days(self.data, "kalshi") for segment in day_segments(day)]
+        newest = max(segments, key=lambda segment: segment.order, default=None)
+        return (newest.index.last_seq or 0) if newest else 0
+
+    def gaps(self) -> list[dict[str, Any]]:
+        return [
+            gap for day in list_days(self.data, "kalshi") for gap in json.loads(day.manifest.read_bytes())["gaps"]
+        ]
+
+    def numbers(self) -> list[int]:
+        days = list_days(self.data, "kalshi")
+        return [json.loads(record.data)["n"] for day in days for record in load("kalshi", day.date, data=self.data)]
+
+
+@contextlib.asynccontextmanager
+async def _bench(url: str, folder: Path) -> AsyncIterator[Bench]:
+    client = await nats.connect(url)
+    try:
+        yield Bench(url, client, folder / "archive")
+    finally:
+        await client.close()
+
+
+@pytest.fixture
+async def bench(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Bench]:
+    async with _bench(nats_server.url, tmp_path) as made:
+        yield made
+
+
+async def test_retention_overtaking_a_stopped_archiver_is_a_gap_with_its_count(bench: Bench) -> None:
+    await bench.create(max_msgs=10)
+    await bench.publish(5)
+    await bench.archive()
+    await bench.publish(20)
+    report = await bench.archive()
+    (gap,) = bench.gaps()
+    assert (gap["layer"], gap["cause"], gap["start_seq"], gap["end_seq"], gap["missing_count"], gap["status"]) == (
+        "stream",
+        "retention",
+        6,
+        16,
+        10,
+        "permanent",
+    )
+    assert bench.numbers() == [*range(1, 6), *range(16, 26)]
+    assert report.missing == 10
+
+
+async def test_a_purge_of_what_is_archived_is_no_gap(bench: Bench) -> None:
+    await bench.create()
+    await bench.publish(5)
+    await bench.archive()
+    await bench.client.jetstream().purge_stream(STREAM)
+    await bench.publish(5)
+    await bench.archive()
+    assert bench.gaps() == []
+    assert bench.numbers() == list(range(1, 11))
+
+
+async def test_a_purge_of_what_is_not_archived_is_a_gap(bench: Bench) -> None:
+    await bench.create()
+    await bench.publish(5)
+    await bench.archive()
+    await bench.publish(5)
+    await bench.client.jetstream().purge_stream(STREAM)
+    await bench.publish(5)
+    await bench.archive()
+    assert [(gap["start_seq"], gap["end_seq"], gap["missing_count"]) for gap in bench.gaps()] == [(6, 11, 5)]
+
+
+async def test_single_deletes_are_told_apart(bench: Bench) -> None:
+    await bench.create()
+    await bench.publish(10)
+    for seq in (3, 4, 7):
+        await bench.client.jetstream().delete_msg(STREAM, seq)
+    await bench.archive()
+    assert [(gap["cause"], gap["start_seq"], gap["missing_count"]) for gap in bench.gaps()] == [
+        ("deleted", 3, 2),
+        ("deleted", 7, 1),
+    ]
+
+
+async def test_a_recreated_stream_opens_an_epoch_and_its_messages_follow(bench: Bench) -> None:
+    await bench.create()
+    await bench.publish(5)
+    await bench.archive()
+    await bench.client.jetstream().delete_stream(STREAM)
+    await bench.create()
+    await bench.publish(5)
+    await bench.archive()
+    assert bench.numbers() == list(range(1, 11))
+    (gap,) = bench.gaps()
+    assert (gap["cause"], gap["epoch"], gap["start_seq"], gap["missing_count"]) == ("stream_recreated", 1, 6, None)
+    files = [
+        entry for day in list_days(bench.data, "kalshi") for entry in json.loads(day.manifest.read_bytes())["files"]
+    ]
+    assert [(entry["epoch"], entry["nats_start_seq"], entry["nats_end_seq"]) for entry in files] == [
+        (1, 1, 5),
+        (2, 1, 5),
+    ]
+
+
+async def test_a_stream_recreated_under_a_running_archiver_is_followed(bench: Bench) -> None:
+    await bench.create()
+    await bench.publish(5)
+    async with bench.archiving():
+        await bench.reach(5)
+        await bench.client.jetstream().delete_stream(STREAM)
+        await asyncio.sleep(0.5)
+        await bench.create()
+        await bench.publish(3)
+        async with asyncio.timeout(40):
+            while len(bench.numbers()) < 8:  # noqa: ASYNC110 - files tell it
+                await asyncio.sleep(0.2)
+    assert bench.numbers() == list(range(1, 9))
+    assert [gap["cause"] for gap in bench.gaps()] == ["stream_recreated"]
+    assert verify_feed(bench.data, "kalshi").findings == []
+
+
+async def test_a_rolled_back_stream_goes_on_at_the_last_common_message(tmp_path: Path) -> None:
+    server = ProcessServer(tmp_path / "nats")  # a process, whose files can be put back
+    server.start()
+    try:
+        async with _bench(server.url, tmp_path) as bench:
+            await bench.create()
+            await bench.publish(5)
+            await bench.archive()
+            await asyncio.to_thread(server.stop)
+            shutil.copytree(tmp_path / "nats", tmp_path / "copy")
+            await asyncio.to_thread(server.start)
+        async with _bench(server.url, tmp_path) as bench:
+            bench.frames = 5
+            await bench.publish(5)
+            await bench.archive()
+            await asyncio.to_thread(server.stop)
+            shutil.rmtree(tmp_path / "nats")
+            shutil.copytree(tmp_path / "copy", tmp_path / "nats")
+            await asyncio.to_thread(server.start)
+        async with _bench(server.url, tmp_path) as bench:
+            bench.frames = 10
+            await bench.publish(7)
+            await bench.archive()
+            assert bench.numbers() == list(range(1, 18))
+            (gap,) = bench.gaps()
+            assert (gap["cause"], gap["epoch"], gap["start_seq"]) == ("stream_rolled_back", 1, 11)
+    finally:
+        server.kill()
+
+
+async def test_a_narrower_filter_counts_what_it_leaves_out_and_records_no_gap(bench: Bench) -> None:
+    await bench.create()
+    bench.settings["filter"] = "prod.kalshi.json.trade.>"
+    await bench.publish(3)
+    await bench.publish(4, subject="prod.kalshi.json.ticker.KX")
+    await bench.publish(2)
+    await bench.archive()
+    assert bench.gaps() == []
+    assert bench.numbers() == [1, 2, 3, 8, 9]
+    (day,) = list_days(bench.data, "kalshi")
+    assert [entry["filtered"] for entry in json.loads(day.manifest.read_bytes())["files"]] == [4]
+
+
+async def test_a_stream_shared_by_two_prefixes_gives_no_false_alarm_and_its_losses_show_by_frame(
+    bench: Bench,
+) -> None:
+    await bench.client.jetstream().add_stream(name=STREAM, subjects=["prod.>"])
+    for number in range(6):
+        await bench.publish(1)
+        await bench.client.jetstream().publish("prod.other.json.trade.Z", b"%d" % number)
+    await bench.archive()
+    assert bench.gaps() == []
+    assert bench.numbers() == [1, 2, 3, 4, 5, 6]
+    await bench.publish(3)
+    await bench.client.jetstream().delete_msg(STREAM, 14)
+    await bench.event(1, event="heartbeat", connections=[{"connection": 1, "frames": 9, "acked_through": 9}])
+    report = await bench.archive()
+    (gap,) = bench.gaps()
+    assert (gap["cause"], gap["key"], gap["start_seq"], gap["missing_count"]) == (
+        "frames_missing",
+        f"{SESSION}.1",
+        8,
+        1,
+    )
+    assert (report.received, report.archived, report.lost) == (9, 8, 1)
+
+
+async def test_a_resend_after_the_dedupe_window_is_dropped_and_counted(bench: Bench) -> None:
+    await bench.create(duplicate_window=0.2)
+    await bench.publish(3)
+    await asyncio.sleep(0.6)
+    bench.frames = 1
+    await bench.publish(1)
+    assert (await bench.client.jetstream().stream_info(STREAM)).state.last_seq == 4, "the server took it twice"
+    await bench.archive()
+    assert bench.numbers() == [1, 2, 3]
+    (day,) = list_days(bench.data, "kalshi")
+    assert [entry["duplicates"] for entry in json.loads(day.manifest.read_bytes())["files"]] == [1]
+
+
+async def test_a_foreign_publisher_is_archived_and_called_unverifiable(bench: Bench) -> None:
+    await bench.create()
+    await bench.publish(4, identified=False)
+    report = await bench.archive()
+    assert bench.numbers() == [1, 2, 3, 4]
+    assert report.foreign == 4
+
+
+async def test_a_quiet_feed_is_sealed_by_the_servers_clock(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    await bench.create()
+    await bench.publish(3)
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() - 5 * 3600 * 10**9)
+    config = bench.config().model_copy(
+        update={"rotation": ArchiverConfig.model_validate(_rotation(bench, "2s")).rotation}
+    )
+    stop = Stop()
+    task = asyncio.create_task(run_archiver(config, stop, new_archive=False, health_addr=None))
+    async with asyncio.timeout(30):
+        while not any(day.data_stems() for day in list_days(bench.data, "kalshi")):  # noqa: ASYNC110 - files tell it
+            await asyncio.sleep(0.1)
+    stop.set("the test is done")
+    await task
+    (day,) = list_days(bench.data, "kalshi")
+    entries = json.loads(day.manifest.read_bytes())["files"]
+    assert entries[-1]["seal_reason"] == "idle"
+    assert sum(entry["records"] for entry in entries) == 3
+
+
+def _rotation(bench: Bench, interval: str) -> dict[str, Any]:
+    document = json.loads(bench.config().model_dump_json(exclude={"rotation", "flush_interval"}, exclude_none=True))
+    return {**document, "rotation": {"interval": interval, "grace": "1s"}}
+
+
+async def test_an_empty_folder_where_this_consumer_archived_before_is_refused(bench: Bench) -> None:
+    await bench.create()
+    await bench.publish(3)
+    await bench.archive()
+    shutil.rmtree(bench.data)
+    with pytest.raises(ConfigError, match="mount the archive's volume, or begin a new archive with --new-archive"):
+        await run_archiver(bench.config(), Stop(), new_archive=False, health_addr=None)
+
+
+async def test_a_folder_of_another_stream_is_refused(bench: Bench) -> None:
+    await bench.create()
+    await bench.publish(3)
+    await bench.archive()
+    await bench.client.jetstream().add_stream(name="OTHER", subjects=["other.>"])
+    bench.settings["stream"] = "OTHER"
+    with pytest.raises(ConfigError, match=r"nats.stream: .*another storage.path"):
+        await run_archiver(bench.config(), Stop(), new_archive=False, health_addr=None)
+
+
+async def test_a_filter_the_stream_never_matches_is_refused(bench: Bench) -> None:
+    await bench.client.jetstream().add_stream(name=STREAM, subjects=["dev.>"])
+    with pytest.raises(ConfigError, match=r"takes dev.>, never prod.kalshi.json.>"):
+        await run_archiver(bench.config(), Stop(), new_archive=False, health_addr=None)
+
+
+async def test_two_archivers_on_one_folder_the_second_is_refused(bench: Bench) -> None:
+    await bench.create()
+    async with bench.archiving():
+        await asyncio.sleep(0.5)
+        with pytest.raises(SsmdError, match="another archiver writes this folder"):
+            await run_archiver(bench.config(), Stop(), new_archive=False, health_addr=None)
+
+
+async def test_two_archivers_on_one_consumer_one_ends_and_says_why(bench: Bench, tmp_path: Path) -> None:
+    await bench.create()
+    await bench.publish(3)
+    other = Bench(bench.url, bench.client, tmp_path / "other")
+
+    async def run(of: Bench, stop: Stop) -> None:
+        await run_archiver(of.config(), stop, new_archive=True, health_addr=None)
+
+    stops = Stop(), Stop()
+    tasks = [asyncio.create_task(run(of, stop)) for of, stop in zip((bench, other), stops, strict=True)]
+    done: set[asyncio.Task[None]] = set()
+    rest = set(tasks)
+    async with asyncio.timeout(60):
+        while not done:
+            await bench.publish(5)
+            done, rest = await asyncio.wait(tasks, timeout=0.1, return_when=asyncio.FIRST_COMPLETED)
+    for stop in stops:
+        stop.set("the test is done")
+    assert done
+    with pytest.raises(TransportError, match=r"consumer is shared.*its own nats.consumer"):
+        await done.pop()
+    await asyncio.gather(*rest, return_exceptions=True)
