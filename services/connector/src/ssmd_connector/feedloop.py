@@ -58,6 +58,8 @@ class FeedLoop:
         self._link: Link | None = None
         self._open_failure = "not connected yet"
         self._closing: set[asyncio.Task[None]] = set()
+        self._close_order = asyncio.Lock()
+        self._give_up_at: float | None = None
 
     def why_not_open(self) -> str | None:
         """Return why no socket is open, or None."""
@@ -186,12 +188,16 @@ class FeedLoop:
         task.add_done_callback(self._closing.discard)
 
     async def _close_when_acknowledged(self, track: Track, ended: Ended, stop: Stop) -> None:
-        """Put the end on record behind the last frame's PubAck; a stop waits only so long."""
-        deadline = None
-        while not self._journal.is_acknowledged(track):
-            if stop.is_set():
-                deadline = deadline or time.monotonic() + self._plan.drain_s
-                if time.monotonic() >= deadline:
-                    break
-            await asyncio.sleep(_SETTLE_TICK_S)
-        await self._journal.close_track(track, ended)
+        """Put the end on record behind the last frame's PubAck; a stop waits only so long for all of them.
+
+        Ends are recorded in the order in which the connections ended: the lock lets its waiters in as they came.
+        """
+        async with self._close_order:
+            while not self._journal.is_acknowledged(track):
+                if stop.is_set():
+                    if self._give_up_at is None:
+                        self._give_up_at = time.monotonic() + self._plan.drain_s
+                    if time.monotonic() >= self._give_up_at:
+                        break
+                await asyncio.sleep(_SETTLE_TICK_S)
+            await self._journal.close_track(track, ended)
