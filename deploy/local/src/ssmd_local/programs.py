@@ -40,7 +40,7 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """
     if all(_script(name).exists() for name in (SIMULATOR, CONNECTOR, ARCHIVER, API)):
         return dict(environ)
-    return {**environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    return {**environ, "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path)}
 
 
 def _script(name: str) -> Path:
