@@ -1,7 +1,8 @@
-"""The documents beside the code say what the code does: the schema as it is derived, every field by its name."""
+"""The documents say what the code does: the schema as it is derived, every field and every test by its name."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -57,3 +58,20 @@ def test_every_column_layer_and_status_is_explained() -> None:
     text = (_docs() / "formats.md").read_text("utf-8")
     names = [*Columns.__dataclass_fields__, *GapLayer, *GapStatus]
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+_TEST = re.compile(r"`([a-z_]+_test\.py)::(test_[a-z0-9_]+)`")
+
+
+def test_every_test_the_documents_name_exists() -> None:
+    root = _docs().parent
+    folders = [root / name for name in ("libs", "services", "deploy", "tests")]
+    sources = {path for folder in folders for path in folder.rglob("*_test.py")}
+    written = {
+        (path.name, name) for path in sources for name in re.findall(r"def (test_\w+)\(", path.read_text("utf-8"))
+    }
+    if not sources - set((root / "tests").rglob("*_test.py")):
+        pytest.skip("the tests' sources are not laid out here; in a checkout this is checked")
+    pages = [page.read_text("utf-8") for page in sorted(_docs().glob("*.md"))]
+    named = {found for page in pages for found in _TEST.findall(page)}
+    assert sorted(named - written) == []
