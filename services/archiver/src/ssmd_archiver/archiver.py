@@ -17,6 +17,7 @@ import msgspec
 import structlog
 
 from ssmd_archiver.catalog import Catalog
+from ssmd_archiver.compression import DEFAULT, Compress
 from ssmd_archiver.consumer import RawMessage
 from ssmd_archiver.disk import Disk
 from ssmd_archiver.epoch import Position
@@ -55,6 +56,7 @@ class FeedSettings:
         data_filter: The configured filter.
         interval: The rotation interval as configured, for headers and manifests.
         flush_s: How long a message may wait before it is durable.
+        compress: Makes the gzip members of new blocks.
     """
 
     base: Path
@@ -65,6 +67,7 @@ class FeedSettings:
     interval: str
     rotation: Rotation
     flush_s: float
+    compress: Compress = DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +322,7 @@ class Archiver:
             return
         started = time.monotonic()
         pending = self._builder.take()
-        block = await asyncio.to_thread(self._writer.commit, pending)
+        block = await asyncio.to_thread(self._writer.commit, pending, self._settings.compress)
         self._builder = BlockBuilder(pending.last_seq, pending.last_msg_id)
         self._pending_since = None
         position = replace(self.position, seq=pending.last_seq)

@@ -136,7 +136,7 @@ def _archiver(
     catalog = Catalog(config.storage.path, subjects.feed, disk)
     catalog.check_all()
     position = recovered.position or Position(epoch=1, created=info.created, seq=None)
-    return Archiver(settings, recovered, position, catalog, disk, counts)
+    return Archiver(settings, recovered, position, catalog, disk, counts, time.time_ns)
 
 
 def _check_identity(recovered: Recovered, subjects: SubjectBuilder, stream: str, base: Path) -> None:

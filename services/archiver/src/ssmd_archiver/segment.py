@@ -11,18 +11,16 @@ import hashlib
 import os
 import zlib
 
-from isal import igzip
+import msgspec
 
+from ssmd_archiver.compression import EMPTY_MEMBER, Compress
 from ssmd_archiver.disk import Disk
 from ssmd_archiver.records import PendingBlock
-from ssmd_common.archive.index import Block, Header, Index, IndexLine, Seal, encode_line
+from ssmd_common.archive.index import Block, Header, Index, Seal, block_chain, encode_line, seal_crc32
 from ssmd_common.archive.layout import EVIDENCE, OPEN, DayPaths, SegmentPaths
 from ssmd_common.archive.reader import read_block
 
 __all__ = ["SegmentWriter", "finish_renames"]
-
-GZIP_LEVEL = 2
-EMPTY_MEMBER = igzip.compress(b"", compresslevel=GZIP_LEVEL, mtime=0)
 
 
 class _Output:
@@ -114,16 +112,20 @@ class SegmentWriter:
         self._index.sync()
         self._chain = zlib.crc32(group, self._chain)
 
-    def commit(self, pending: PendingBlock) -> Block:
+    def commit(self, pending: PendingBlock, compress: Compress) -> Block:
         """Write a block; when this returns it lasts.
+
+        Args:
+            pending: What it holds.
+            compress: Makes its members; those before it may come from another.
 
         Raises:
             ArchiveError: A write failed; the segment is as before once recovered.
         """
         data = meta = b""
         if pending.records:
-            data = igzip.compress(pending.data, compresslevel=GZIP_LEVEL, mtime=0)
-            meta = igzip.compress(pending.meta, compresslevel=GZIP_LEVEL, mtime=0)
+            data = compress(pending.data)
+            meta = compress(pending.meta)
         data_offset, meta_offset = self._data.length, self._meta.length
         if data:
             self._data.append(data)
@@ -151,8 +153,9 @@ class SegmentWriter:
             duplicates=pending.duplicates,
             filtered=pending.filtered,
             last_msg_id=pending.last_msg_id,
-            chain=zlib.crc32(pending.lines, self._chain),
+            chain=0,
         )
+        block = msgspec.structs.replace(block, chain=block_chain(block, zlib.crc32(pending.lines, self._chain)))
         self._journal(pending.lines + encode_line(block))
         self._count(block)
         return block
@@ -169,7 +172,7 @@ class SegmentWriter:
             if not output.length:
                 output.append(EMPTY_MEMBER)
                 output.sync()
-        seal: IndexLine = Seal(
+        seal = Seal(
             data_sha256=self._data.sha256.hexdigest(),
             raw_sha256=self._raw_sha256.hexdigest(),
             meta_sha256=self._meta.sha256.hexdigest(),
@@ -179,8 +182,9 @@ class SegmentWriter:
             sealed_ns=sealed_ns,
             reason=reason,
             complete_through_ns=complete_through_ns,
+            line_crc32=0,
         )
-        self._journal(encode_line(seal))
+        self._journal(encode_line(msgspec.structs.replace(seal, line_crc32=seal_crc32(seal))))
         self.close()
         finish_renames(self.day, self.header.name, self.disk)
 

@@ -17,7 +17,18 @@ from ssmd_common import events
 from ssmd_common.archive.columns import Columns, encode_columns
 from ssmd_common.archive.derivation import derive_manifest, gaps_of_day, summarise
 from ssmd_common.archive.gaps import Gap
-from ssmd_common.archive.index import INDEX_VERSION, Block, Event, GapRecord, Header, Seal, encode_line, read_index
+from ssmd_common.archive.index import (
+    INDEX_VERSION,
+    Block,
+    Event,
+    GapRecord,
+    Header,
+    Seal,
+    block_chain,
+    encode_line,
+    read_index,
+    seal_crc32,
+)
 from ssmd_common.archive.layout import DayPaths, SegmentPaths, day_paths
 from ssmd_common.archive.manifest import Manifest, encode_manifest
 from ssmd_common.archive.times import SECOND_NS, day_start_ns
@@ -105,19 +116,19 @@ class SampleDay:
         body += b"".join(encode_line(GapRecord(gap=gap)) for gap in segment.gaps)
         body += encode_line(self._block(segment, data, meta, raw, chain=zlib.crc32(body)))
         if sealed:
-            body += encode_line(
-                Seal(
-                    data_sha256=hashlib.sha256(data).hexdigest(),
-                    raw_sha256=hashlib.sha256(raw).hexdigest(),
-                    meta_sha256=hashlib.sha256(meta).hexdigest(),
-                    body_sha256=hashlib.sha256(body).hexdigest(),
-                    data_bytes=len(data),
-                    meta_bytes=len(meta),
-                    sealed_ns=last_ns + SECOND_NS,
-                    reason="window",
-                    complete_through_ns=self._start_ns + (segment.start_s + 60) * SECOND_NS,
-                )
+            seal = Seal(
+                data_sha256=hashlib.sha256(data).hexdigest(),
+                raw_sha256=hashlib.sha256(raw).hexdigest(),
+                meta_sha256=hashlib.sha256(meta).hexdigest(),
+                body_sha256=hashlib.sha256(body).hexdigest(),
+                data_bytes=len(data),
+                meta_bytes=len(meta),
+                sealed_ns=last_ns + SECOND_NS,
+                reason="window",
+                complete_through_ns=self._start_ns + (segment.start_s + 60) * SECOND_NS,
+                line_crc32=0,
             )
+            body += encode_line(msgspec.structs.replace(seal, line_crc32=seal_crc32(seal)))
         for path, content in ((paths.data, data), (paths.meta, meta), (paths.index, body)):
             path.write_bytes(content)
 
@@ -166,7 +177,7 @@ class SampleDay:
         messages = segment.messages
         types = [message.type for message in messages]
         frames = {f"{SESSION}.1": [(messages[0].seq, messages[-1].seq + 1)]} if self._numbered else {}
-        return Block(
+        block = Block(
             data_offset=0,
             data_bytes=len(data),
             data_crc32=zlib.crc32(data),
@@ -186,8 +197,9 @@ class SampleDay:
             duplicates=[],
             filtered=[],
             last_msg_id=None,
-            chain=chain,
+            chain=0,
         )
+        return msgspec.structs.replace(block, chain=block_chain(block, chain))
 
 
 def _payload(message: Message) -> bytes:

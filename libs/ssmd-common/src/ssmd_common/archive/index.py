@@ -9,6 +9,7 @@ All ranges are half-open pairs ``[first, end)``; offsets and lengths are bytes; 
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -33,9 +34,11 @@ __all__ = [
     "IndexLine",
     "Reject",
     "Seal",
+    "block_chain",
     "decode_line",
     "encode_line",
     "read_index",
+    "seal_crc32",
 ]
 
 INDEX_VERSION = 1
@@ -159,7 +162,7 @@ class Block(IndexLine, frozen=True, kw_only=True, tag="block"):
         duplicates: Sequence ranges dropped because their frame is archived already.
         filtered: Sequence ranges the configured filter leaves out.
         last_msg_id: Message id at ``last_seq``, to recognise a stream rolled back.
-        chain: crc32 of every byte of the index before this line.
+        chain: crc32 of every byte of the index before this line and of the line itself, its ``chain`` being 0.
     """
 
     data_offset: int
@@ -193,6 +196,7 @@ class Seal(IndexLine, frozen=True, kw_only=True, tag="seal"):
         meta_sha256: Of the compressed meta file.
         body_sha256: Of this index before the seal line.
         complete_through_ns: Server time before which nothing will be added to this segment's window.
+        line_crc32: crc32 of this line, ``line_crc32`` being 0.
     """
 
     data_sha256: str
@@ -204,6 +208,7 @@ class Seal(IndexLine, frozen=True, kw_only=True, tag="seal"):
     sealed_ns: int
     reason: str
     complete_through_ns: int
+    line_crc32: int
 
 
 _LINES = Header | Event | GapRecord | Anomaly | Reject | Block | Seal
@@ -281,7 +286,7 @@ def read_index(data: bytes, *, where: str) -> Index | None:
         None where not even the header is whole: the segment never came to be.
 
     Raises:
-        ArchiveError: A line before the last committed one is damaged, or its order is wrong.
+        ArchiveError: A line before the last committed one is damaged, or a sealed index differs from its seal.
     """
     lines = data.split(b"\n")
     header = decode_line(lines[0]) if len(lines) > 1 else None
@@ -295,15 +300,16 @@ def read_index(data: bytes, *, where: str) -> Index | None:
     pending: list[Event | GapRecord | Anomaly | Reject] = []
     for raw in lines[1:-1]:
         line = decode_line(raw)
-        offset += len(raw) + 1
+        before, offset = offset, offset + len(raw) + 1
         match line:
-            case Block():
-                if line.chain != chain:
-                    raise _damaged(where, offset)
+            case Block() if line.chain == block_chain(line, chain):
                 index.groups.append(Group(pending, line, offset))
                 index.committed_bytes = offset
                 pending = []
             case Seal() if not pending:
+                body_sha256 = hashlib.sha256(data[:before]).hexdigest()
+                if body_sha256 != line.body_sha256 or line.line_crc32 != seal_crc32(line):
+                    raise _damaged(where, before)
                 index.seal = line
                 index.committed_bytes = offset
             case Event() | GapRecord() | Anomaly() | Reject():
@@ -311,10 +317,20 @@ def read_index(data: bytes, *, where: str) -> Index | None:
             case _:
                 break
         chain = zlib.crc32(raw + b"\n", chain)
-    rest = data[index.committed_bytes :]
-    if any(isinstance(decode_line(raw), Block | Seal) for raw in rest.split(b"\n")[:-1]):
+    torn = data[index.committed_bytes :].split(b"\n")[len(pending) + 1 : -1]
+    if any(isinstance(decode_line(raw), Block | Seal) for raw in torn):
         raise _damaged(where, index.committed_bytes)
     return index
+
+
+def seal_crc32(seal: Seal) -> int:
+    """Return the ``line_crc32`` a seal line must carry."""
+    return zlib.crc32(_encoder.encode(msgspec.structs.replace(seal, line_crc32=0)))
+
+
+def block_chain(block: Block, chain: int) -> int:
+    """Return the ``chain`` a block line must carry after an index with crc32 ``chain``."""
+    return zlib.crc32(_encoder.encode(msgspec.structs.replace(block, chain=0)), chain)
 
 
 def _damaged(where: str, offset: int) -> ArchiveError:
