@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,8 +21,9 @@ from ssmd_common.archive.times import DAY_NS, day_start_ns, from_rfc3339
 from ssmd_common.errors import ArchiveError, WireError
 from ssmd_manifest_api.cache import FileCache, Stamp
 from ssmd_manifest_api.condition import DayFacts, Verdict, facts_of, judge
+from ssmd_manifest_api.filters import GapFilter, SegmentFilter
 
-__all__ = ["Catalog", "Day", "GapFilter", "ManifestFile", "OpenSegment", "SealedFile", "SegmentFilter"]
+__all__ = ["Catalog", "Day", "ManifestFile", "OpenSegment", "SealedFile"]
 
 _SUMMARIES = 20_000
 _WHOLE_MANIFESTS = 64
@@ -78,44 +79,6 @@ class SealedFile:
     path: Path
     sha256: str
     status: os.stat_result
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentFilter:
-    """Which segments are wanted; an empty collection or None wants all. Times are half-open, of the server."""
-
-    types: Collection[str] = ()
-    tickers: Collection[str] = ()
-    from_ns: int | None = None
-    to_ns: int | None = None
-
-    def covers(self, entry: FileEntry) -> bool:
-        """Tell whether a segment's types and span are wanted."""
-        if self.types and not any(name in entry.records_by_type for name in self.types):
-            return False
-        if self.from_ns is not None and from_rfc3339(entry.end) < self.from_ns:
-            return False
-        return self.to_ns is None or from_rfc3339(entry.start) < self.to_ns
-
-
-@dataclass(frozen=True, slots=True)
-class GapFilter:
-    """Which gaps are wanted, as :class:`SegmentFilter`."""
-
-    layers: Collection[str] = ()
-    statuses: Collection[str] = ()
-    from_ns: int | None = None
-    to_ns: int | None = None
-
-    def wants(self, gap: GapEntry) -> bool:
-        """Tell whether a gap is wanted; one without an end reaches to the end of time."""
-        if (self.layers and gap.layer not in self.layers) or (self.statuses and gap.status not in self.statuses):
-            return False
-        if self.to_ns is not None and from_rfc3339(gap.start) >= self.to_ns:
-            return False
-        if self.from_ns is None or gap.end is None:
-            return True
-        return max(from_rfc3339(gap.end), from_rfc3339(gap.start) + 1) > self.from_ns
 
 
 @dataclass(frozen=True, slots=True)

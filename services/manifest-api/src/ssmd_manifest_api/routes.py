@@ -12,8 +12,9 @@ from fastapi.responses import FileResponse
 from ssmd_common.archive.manifest import FileEntry, Manifest
 from ssmd_common.archive.times import SECOND_NS, to_rfc3339
 from ssmd_manifest_api import models
-from ssmd_manifest_api.catalog import Catalog, Day, GapFilter, SegmentFilter
+from ssmd_manifest_api.catalog import Catalog, Day
 from ssmd_manifest_api.condition import Reason
+from ssmd_manifest_api.filters import GapFilter, SegmentFilter
 from ssmd_manifest_api.lookup import CatalogDep, known_day, known_feed, known_file, known_manifest, open_document
 from ssmd_manifest_api.parameters import (
     DatePath,
