@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ssmd_archiver.archiver import Archiver, FeedSettings
 from ssmd_archiver.catalog import Catalog
+from ssmd_archiver.compression import DEFAULT, Compress
 from ssmd_archiver.consumer import RawMessage
 from ssmd_archiver.disk import Disk
 from ssmd_archiver.epoch import Position
@@ -71,7 +72,9 @@ class Stream:
         ]
 
 
-def feed_settings(base: Path, interval_s: int, max_bytes: int | None, *, shared: bool) -> FeedSettings:
+def feed_settings(
+    base: Path, interval_s: int, max_bytes: int | None, *, shared: bool, compress: Compress = DEFAULT
+) -> FeedSettings:
     return FeedSettings(
         base=base,
         subjects=SUBJECTS,
@@ -81,6 +84,7 @@ def feed_settings(base: Path, interval_s: int, max_bytes: int | None, *, shared:
         interval=f"{interval_s}s",
         rotation=Rotation(interval_s * SECOND_NS, max_bytes),
         flush_s=5,
+        compress=compress,
     )
 
 
@@ -91,6 +95,7 @@ def start(
     *,
     shared: bool = False,
     disk: Disk | None = None,
+    compress: Compress = DEFAULT,
 ) -> Archiver:
     disk = disk or Disk()
     disk.make_folder(base / "kalshi")
@@ -98,7 +103,7 @@ def start(
     catalog = Catalog(base, "kalshi", disk)
     catalog.check_all()
     position = recovered.position or Position(epoch=1, created="c", seq=None)
-    settings = feed_settings(base, interval_s, max_bytes, shared=shared)
+    settings = feed_settings(base, interval_s, max_bytes, shared=shared, compress=compress)
     return Archiver(settings, recovered, position, catalog, disk, METRICS, lambda: 1)
 
 
@@ -114,9 +119,10 @@ async def archive(
     stop_after: int | None = None,
     shared: bool = False,
     disk: Disk | None = None,
+    compress: Compress = DEFAULT,
 ) -> None:
     """Archive what the stream holds past the archive's position, in batches; ``stop_after`` kills it there."""
-    archiver = start(base, interval_s, max_bytes, shared=shared, disk=disk)
+    archiver = start(base, interval_s, max_bytes, shared=shared, disk=disk, compress=compress)
     await archiver.write_manifests(now=True)
     rest = stream.deliver(archiver.next_seq - 1)
     if stop_after is not None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, StrictInt, model_validator
 
 from ssmd_common.config.model import (
     ByteCount,
@@ -25,7 +25,7 @@ from ssmd_common.errors import ConfigError, SsmdError
 from ssmd_common.service.address import parse_addr
 from ssmd_common.subjects import SubjectBuilder, parse_filter
 
-__all__ = ["ArchiveSubjects", "ArchiverConfig", "ArchiverNats", "ArchiverStorage", "Rotation"]
+__all__ = ["ArchiveSubjects", "ArchiverConfig", "ArchiverNats", "ArchiverStorage", "Compression", "Rotation"]
 
 
 class ArchiverNats(NatsSettings):
@@ -42,14 +42,47 @@ class ArchiverNats(NatsSettings):
     filter: Text
 
 
+_LEVELS = {"igzip": (0, 3), "zlib": (1, 9)}
+_DEFAULT_LEVEL = {"igzip": 2, "zlib": 6}
+
+
+class Compression(ConfigModel):
+    """How files are compressed. All are gzip; the codec is what writes them.
+
+    Attributes:
+        codec: ``igzip``, several times faster, or ``zlib``, smaller files.
+        level: Higher is smaller and slower: 0 to 3 for igzip, 1 to 9 for zlib; 2 and 6 where none is given.
+    """
+
+    codec: Literal["igzip", "zlib"] = "igzip"
+    level: StrictInt | None = None
+
+    @model_validator(mode="after")
+    def _level_is_one_of_the_codecs(self) -> Self:
+        lowest, highest = _LEVELS[self.codec]
+        if self.level is not None and not lowest <= self.level <= highest:
+            raise invalid(
+                f"level {self.level} is none of {self.codec}'s",
+                remedy=f"use {lowest} to {highest}, or leave it out for {_DEFAULT_LEVEL[self.codec]}",
+            )
+        return self
+
+    @property
+    def effective_level(self) -> int:
+        """The level used, where none is given the codec's own."""
+        return _DEFAULT_LEVEL[self.codec] if self.level is None else self.level
+
+
 class ArchiverStorage(ConfigModel):
     """Where the archive lies.
 
     Attributes:
         path: Its base folder; feeds and days are folders below it.
+        compression: How its files are compressed.
     """
 
     path: Path
+    compression: Compression = Compression()
 
 
 class Rotation(ConfigModel):
