@@ -282,6 +282,8 @@ class Archiver:
             self.note_gap(msgspec.structs.replace(gap, end_ns=end_ns, detected_ns=message.stored_ns))
         if bridge.to_seq is not None:
             self._builder.pass_gap(bridge.to_seq)
+        else:
+            self._anomaly("epoch_opened", message, {"epoch": self.position.epoch})
 
     async def _open(self, window: Window) -> None:
         settings = self._settings

@@ -20,6 +20,7 @@ from ssmd_common.archive.layout import list_days
 from ssmd_common.errors import ConfigError, TransportError
 from ssmd_common.nats.connection import NatsClient
 from ssmd_common.nats.streams import ApiError, StreamInfo, api_request, direct_get, parse_time_ns, stream_info
+from ssmd_common.service.telemetry import Counter
 from ssmd_common.subjects import SubjectBuilder
 
 __all__ = ["StreamReader", "check_stream", "consumer_ack_floor", "is_shared"]
@@ -72,10 +73,19 @@ class StreamReader:
         client: The connection.
         consumer: The cursor.
         archiver: What it feeds.
+        restarts: Told each time the consumer is made again.
     """
 
     def __init__(
-        self, client: NatsClient, consumer: PullConsumer, archiver: Archiver, *, stream: str, base: Path, feed: str
+        self,
+        client: NatsClient,
+        consumer: PullConsumer,
+        archiver: Archiver,
+        *,
+        stream: str,
+        base: Path,
+        feed: str,
+        restarts: Counter,
     ) -> None:
         self._client = client
         self._consumer = consumer
@@ -83,6 +93,7 @@ class StreamReader:
         self._stream = stream
         self._base = base
         self._feed = feed
+        self._counted = restarts
         self._restarts: deque[tuple[float, int]] = deque()
         self._expected = 1
         self._acked = ""
@@ -101,6 +112,7 @@ class StreamReader:
         log.info("reading", cause=cause, next_seq=archiver.next_seq, last_seq=info.last_seq)
         await self._consumer.restart(archiver.next_seq)
         self._restarts.append((time.monotonic(), archiver.next_seq))
+        self._counted.add()
         self._expected = 1
 
     def _refuse_a_fight(self, cause: str) -> None:

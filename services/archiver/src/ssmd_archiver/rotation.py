@@ -24,7 +24,6 @@ class Reason(StrEnum):
     EXIT = "exit"
     EPOCH = "epoch"
     CLOCK = "clock"
-    ADOPTED = "adopted"
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,15 @@ async def run_archiver(
         filters = [subjects.data_filter, subjects.capture_filter] if shared else []
         consumer = PullConsumer(client, config.nats.stream, config.nats.consumer, filters)
         counts.buffered.observe(lambda: float(consumer.buffered))
-        reader = StreamReader(client, consumer, archiver, stream=config.nats.stream, base=base, feed=names.feed)
+        reader = StreamReader(
+            client,
+            consumer,
+            archiver,
+            stream=config.nats.stream,
+            base=base,
+            feed=names.feed,
+            restarts=counts.restarts,
+        )
         loop = _Loop(config, client, connection, archiver, consumer, reader, counts, health)
         await loop.run(stop)
 

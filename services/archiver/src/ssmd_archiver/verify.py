@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from ssmd_common.archive.index import (
 )
 from ssmd_common.archive.layout import DATA_SUFFIX, DayPaths, list_days
 from ssmd_common.archive.manifest import encode_manifest
-from ssmd_common.archive.reader import Segment, day_segments
+from ssmd_common.archive.reader import Segment, read_block
 from ssmd_common.errors import ArchiveError
 from ssmd_common.ranges import Ranges
 
@@ -160,27 +160,23 @@ def _segments(day: DayPaths, report: FeedReport) -> list[Segment]:
         report.findings.append(Finding(str(day.sealed(stem).data), "has no index"))
     for stem in sorted(sealed - data):
         report.findings.append(Finding(str(day.sealed(stem).index), "its data file is missing"))
-    try:
-        return day_segments(day)
-    except ArchiveError:
-        # One index is damaged: read the others one by one.
-        return list(_whole_segments(day, sorted(sealed & data), report))
-
-
-def _whole_segments(day: DayPaths, stems: list[str], report: FeedReport) -> Iterator[Segment]:
     found = []
-    for stem in stems:
-        paths = day.sealed(stem)
+    for paths, is_sealed in (
+        *((day.sealed(stem), True) for stem in sorted(sealed & data)),
+        *((day.open(stem), False) for stem in day.open_stems() if stem not in sealed),
+    ):
         try:
             index = read_index(paths.index.read_bytes(), where=str(paths.index))
         except ArchiveError as error:
             report.findings.append(Finding(str(paths.index), error.problem))
             continue
-        if index is None:
+        except FileNotFoundError:
+            continue  # the archiver sealed it meanwhile
+        if index is not None:
+            found.append(Segment(paths, index, is_sealed))
+        elif is_sealed:
             report.findings.append(Finding(str(paths.index), "has no header"))
-        else:
-            found.append(Segment(paths, index, sealed=True))
-    yield from sorted(found, key=lambda segment: segment.order)
+    return sorted(found, key=lambda segment: segment.order)
 
 
 def _verify_segment(
@@ -196,9 +192,16 @@ def _verify_segment(
         found(problem)
     raw_sha256 = hashlib.sha256()
     try:
-        _verify_blocks(segment, chain, ledger, report, raw_sha256, found, progress)
-    except ArchiveError as error:
-        report.findings.append(Finding(error.where, error.problem))
+        with paths.data.open("rb") as data, paths.meta.open("rb") as meta:
+            for group in index.groups:
+                seqs = _verify_block(segment, group.block, data.fileno(), meta.fileno(), report, raw_sha256)
+                progress(group.block.data_bytes)
+                problem = _account(group, seqs, chain, shared=index.header.shared)
+                if problem and seqs is not None:
+                    found(problem)
+                _fold(group, ledger, report)
+    except OSError as error:
+        found(f"cannot be read: {error.strerror}", Path(str(error.filename or paths.data)))
     report.records += sum(block.records for block in index.blocks)
     report.raw_bytes += sum(block.raw_bytes for block in index.blocks)
     if index.seal is None:
@@ -217,38 +220,27 @@ def _verify_segment(
         return None
 
 
-def _verify_blocks(
-    segment: Segment,
-    chain: _Chain,
-    ledger: FrameLedger,
-    report: FeedReport,
-    raw_sha256: hashlib._Hash,
-    found: Callable[..., None],
-    progress: Callable[[int], None],
-) -> None:
-    blocks = segment.blocks()
-    for group in segment.index.groups:
-        block = group.block
-        seqs = Ranges()
-        count = 0
-        if block.records:
-            _, columns, lines = next(blocks)
-            for seq in columns.seq:
-                count += 1
-                seqs.add(seq)
-            for line in lines:
-                raw_sha256.update(line + b"\n")
-                if problem := json_problem(line):
-                    found(
-                        f"line in the block at byte {block.data_offset} is no JSON: {problem}", segment.paths.data
-                    )
-            if problem := _differs(block, columns.type, columns.frame_no):
-                found(problem, segment.paths.meta)
-            report.foreign += columns.connection.count(None)
-        progress(block.data_bytes)
-        if problem := _account(group, seqs, count, chain, shared=segment.index.header.shared):
-            found(problem)
-        _fold(group, ledger, report)
+def _verify_block(
+    segment: Segment, block: Block, data_fd: int, meta_fd: int, report: FeedReport, raw_sha256: hashlib._Hash
+) -> list[int] | None:
+    """Verify a block's two members; return the sequences of its records, None where they cannot be read."""
+    if not block.records:
+        return []
+    paths = segment.paths
+    try:
+        columns, lines = read_block(data_fd, meta_fd, block, where=paths)
+    except ArchiveError as error:
+        report.findings.append(Finding(error.where, error.problem))
+        return None
+    for line in lines:
+        raw_sha256.update(line + b"\n")
+        if problem := json_problem(line):
+            text = f"line in the block at byte {block.data_offset} is no JSON: {problem}"
+            report.findings.append(Finding(str(paths.data), text))
+    if problem := _differs(block, columns.type, columns.frame_no):
+        report.findings.append(Finding(str(paths.meta), problem))
+    report.foreign += columns.connection.count(None)
+    return columns.seq
 
 
 def _verify_seal(segment: Segment, seal: Seal, raw_sha256: str, found: Callable[..., None]) -> None:
@@ -275,9 +267,13 @@ def _differs(block: Block, types: list[str], frame_no: list[int | None]) -> str 
     return None
 
 
-def _account(group: Group, seqs: Ranges, count: int, chain: _Chain, *, shared: bool) -> str | None:
+def _account(group: Group, records: list[int] | None, chain: _Chain, *, shared: bool) -> str | None:
     """Add up a group's sequences: each from the position to its end is there once."""
     block = group.block
+    seqs = Ranges()
+    count = len(records or ())
+    for seq in records or ():
+        seqs.add(seq)
     for line in group.lines:
         if isinstance(line, Event | Reject):
             count += 1
