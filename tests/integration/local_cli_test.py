@@ -87,3 +87,10 @@ def test_nothing_to_stop_and_nothing_to_show(tmp_path: Path) -> None:
 
 def test_verifying_what_is_no_archive_is_refused(tmp_path: Path) -> None:
     assert "no archive here" in refused(ssmd("verify", data=tmp_path))
+
+
+def test_a_capture_stopped_before_its_first_frame_verifies(tmp_path: Path) -> None:
+    (tmp_path / ".run").mkdir()
+    done = ssmd("verify", data=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("0 frames received, 0 archived, 0 lost")
