@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 
 from ssmd_common.errors import WireError
-from ssmd_common.subjects import decode_token, encode_token
+from ssmd_common.subjects import escape, unescape
 
 __all__ = [
     "MSG_ID_HEADER",
@@ -33,7 +33,8 @@ RECEIVED_NS_HEADER = "Ssmd-Received-Ns"
 TYPE_HEADER = "Ssmd-Type"
 """The payload's own type, as a subject token (``orderbook_delta`` under subject type ``orderbook``)."""
 TICKERS_HEADER = "Ssmd-Tickers"
-"""The tickers of a frame that names several, as subject tokens joined by commas."""
+"""The tickers its subject cannot name, because there are several or the one is too long: percent-encoded as in a
+subject, of any length, joined by commas."""
 
 _DIGITS = re.compile(r"[1-9][0-9]{0,17}")
 _CONNECTION = re.compile(r"0|[1-9][0-9]{0,8}")
@@ -92,9 +93,9 @@ def instance_name(text: str) -> str:
 
 def encode_tickers(tickers: list[str]) -> str:
     """Return the value of :data:`TICKERS_HEADER`."""
-    return ",".join(encode_token(ticker).replace(",", "%2C") for ticker in tickers)
+    return ",".join(escape(ticker).replace(",", "%2C") for ticker in tickers)
 
 
 def decode_tickers(value: str) -> list[str]:
     """Read :data:`TICKERS_HEADER` back."""
-    return [decode_token(token) for token in value.split(",") if token]
+    return [unescape(token) for token in value.split(",") if token]

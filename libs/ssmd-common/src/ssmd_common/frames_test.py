@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ssmd_common.errors import WireError
@@ -28,6 +28,7 @@ def test_a_foreign_message_id_is_not_taken_for_a_frame(text: str) -> None:
 
 
 @given(st.lists(st.text(min_size=1, max_size=20), max_size=6))
+@example(["x." * 600, "_"])
 def test_tickers_survive_the_header(tickers: list[str]) -> None:
     value = encode_tickers(tickers)
     assert value.isascii()

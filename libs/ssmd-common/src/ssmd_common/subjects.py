@@ -22,7 +22,9 @@ __all__ = [
     "SubjectBuilder",
     "decode_token",
     "encode_token",
+    "escape",
     "parse_filter",
+    "unescape",
 ]
 
 NO_TICKER = "_"
@@ -50,10 +52,15 @@ def encode_token(text: str) -> str:
         raise WireError("a subject token cannot be empty", remedy=f"use {NO_TICKER!r} for no ticker")
     if text == NO_TICKER:
         return "%5F"
-    token = _UNSAFE.sub(_percent, text)
+    token = escape(text)
     if len(token) > MAX_TOKEN_BYTES:
         raise WireError(f"subject token of {len(token)} bytes, limit {MAX_TOKEN_BYTES}", where=token[:40])
     return token
+
+
+def escape(text: str) -> str:
+    """Return ``text`` with what would split or widen a token percent-encoded, whatever its length."""
+    return _UNSAFE.sub(_percent, text)
 
 
 def _percent(match: re.Match[str]) -> str:
@@ -63,6 +70,11 @@ def _percent(match: re.Match[str]) -> str:
 @lru_cache(maxsize=_TOKEN_CACHE_SIZE)
 def decode_token(token: str) -> str:
     """Return the text :func:`encode_token` made ``token`` from; foreign tokens decode as far as they can."""
+    return unescape(token)
+
+
+def unescape(token: str) -> str:
+    """Return the text :func:`escape` made ``token`` from; foreign tokens decode as far as they can."""
     if "%" not in token:
         return token
     raw = unquote_to_bytes(token)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Capture", "Message"]
 
 MAX_TICKERS_HEADER_BYTES = 32 * 1024
+"""Above this the header is left out: the tickers stand in the frame all the same."""
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -135,10 +136,7 @@ class Capture:
         return self._event_message(event, 0)
 
     def _data(self, route: Route, frame: bytes, connection: int, frame_no: int, received_ns: int) -> Message:
-        place = self._subject_cache.get((route.type, route.ticker))
-        if place is None:
-            place = self._place(route)
-        subject, fields = place
+        subject, fields = self._subject_cache.get((route.type, route.ticker)) or self._place(route)
         if route.tickers:
             fields += _tickers_field(route.tickers)
         headers = (
@@ -157,9 +155,9 @@ class Capture:
         try:
             subject = self._subjects.json(subject_type, route.ticker)
         except WireError:
-            # A ticker too long for a subject token; the header has room for it.
+            # A ticker too long for a subject token; the header has room for it, the cache has none.
             subject = self._subjects.json(subject_type, None)
-            fields += _tickers_field((route.ticker or "",))
+            return subject.encode("ascii"), fields + _tickers_field((route.ticker or "",))
         place = subject.encode("ascii"), fields
         if len(self._subject_cache) >= 1 << 17:
             self._subject_cache.clear()
@@ -206,8 +204,5 @@ class Capture:
 
 
 def _tickers_field(tickers: tuple[str, ...]) -> str:
-    try:
-        value = encode_tickers(list(tickers))
-    except WireError:
-        return ""
+    value = encode_tickers(list(tickers))
     return f"{TICKERS_HEADER}: {value}\r\n" if len(value) <= MAX_TICKERS_HEADER_BYTES else ""

@@ -46,6 +46,10 @@ def test_several_tickers_stand_in_the_header_and_none_in_the_subject() -> None:
 def test_names_too_long_for_a_subject_never_cost_the_frame() -> None:
     long_ticker = made(b"{}", Route(Kind.DATA, "trade", "trade", "T" * 600))
     assert long_ticker.subject == b"prod.kalshi.json.trade._"
+    assert decode_tickers(headers(long_ticker)["Ssmd-Tickers"]) == ["T" * 600]
+    endless = made(b"{}", Route(Kind.DATA, "trade", "trade", "T" * 40_000))
+    assert "Ssmd-Tickers" not in headers(endless)
+    assert endless.payload == b"{}"
     long_type = made(b"{}", Route(Kind.DATA, "t" * 600, "t" * 600, "A"))
     assert long_type.subject == b"prod.kalshi.json.untyped.A"
     assert headers(long_type)["Ssmd-Type"] == "untyped"
