@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ssmd_common.sequences import SequenceGap, SequenceRepeat
+    from ssmd_connector.causes import Cause
 
 __all__ = ["Confirmed", "Disconnect", "Effect", "GapFound", "Ready", "Repeated", "Resynced", "Send", "Warn"]
 
@@ -61,9 +62,9 @@ class Repeated:
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """Close the socket and connect anew; ``cause`` is one word, ``reason`` the exchange's where it gave one."""
+    """Close the socket and connect anew; ``reason`` is the exchange's where it gave one."""
 
-    cause: str
+    cause: Cause
     reason: str = ""
 
 

@@ -13,6 +13,7 @@ from ssmd_common.events import ConnectionOpened
 from ssmd_common.service.redact import redact_text
 from ssmd_connector.auth import explain_refusal
 from ssmd_connector.backoff import Backoff
+from ssmd_connector.causes import Cause
 from ssmd_connector.link import Link, TypeWatch
 from ssmd_connector.session import Session, State
 from ssmd_connector.websocket import Ended, OpenError, RefusedError, open_socket
@@ -171,8 +172,8 @@ class FeedLoop:
 
     def _note_end(self, link: Link, track: Track, ended: Ended, stop: Stop) -> None:
         self._open_failure = f"{ended.cause} {ended.reason}".strip()
-        if ended.cause != "stopped":
-            self._metrics.disconnects.add(cause=ended.cause)
+        if ended.cause is not Cause.STOPPED:
+            self._metrics.disconnects.add(cause=ended.cause.value)
         log.info(
             "connection_closed",
             connection=track.number,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from ssmd_common.events import ExchangeGap, ExchangeResynced, Subscribed
+from ssmd_connector.causes import Cause
 from ssmd_connector.effects import Confirmed, Disconnect, GapFound, Ready, Repeated, Resynced, Send, Warn
 from ssmd_connector.venues.venue import Kind
 from ssmd_connector.websocket import Ended
@@ -129,7 +130,7 @@ class Link:
             if reader.done():
                 ended = reader.result()
                 return self._decided.result() if self._decided.done() else ended
-            ended = self._decided.result() if self._decided.done() else Ended("stopped", None, stop.reason)
+            ended = self._decided.result() if self._decided.done() else Ended(Cause.STOPPED, None, stop.reason)
             await self._part(reader)
             return ended
         finally:
@@ -175,7 +176,7 @@ class Link:
             if not publisher.try_put(message):
                 stalled = await self._wait_for_room(message)
                 if stalled:
-                    return Ended("backlog_full", None, f"no room for {_STALL_S:g} s: reading stopped")
+                    return Ended(Cause.BACKLOG_FULL, None, f"no room for {_STALL_S:g} s: reading stopped")
             effects = session.received(route, frame, time.monotonic_ns(), received_ns=received_ns)
             if effects:
                 await self._perform(effects)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ssmd_connector.answers import Verdict
+from ssmd_connector.causes import Cause
+
 if TYPE_CHECKING:
     from ssmd_common.service.telemetry import Metrics
 
 __all__ = ["ConnectorMetrics"]
 
 _LATENCY_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-_REFUSALS = ("full", "too_large", "no_stream", "busy", "other")
-_CAUSES = ("peer_closed", "silent", "terminal_error", "subscribe_timeout", "subscription_refused", "backlog_full")
+_REFUSALS = [verdict for verdict in Verdict if verdict not in (Verdict.STORED, Verdict.DUPLICATE)]
+_LOSSES = [cause for cause in Cause if cause is not Cause.STOPPED]
 
 
 class ConnectorMetrics:
@@ -38,14 +41,14 @@ class ConnectorMetrics:
             f"{prefix}publish_refusals",
             "{answer}",
             "Error answers of JetStream to a message",
-            [{"reason": reason} for reason in _REFUSALS],
+            [{"reason": verdict.value} for verdict in _REFUSALS],
         )
         self.connections = counter(f"{prefix}connections", "{connection}", "Sockets opened").labelled()
         self.disconnects = counter(
             f"{prefix}disconnects",
             "{connection}",
             "Sockets lost or given up",
-            [{"cause": cause} for cause in _CAUSES],
+            [{"cause": cause.value} for cause in _LOSSES],
         )
         self.reconnects = counter(
             f"{prefix}reconnects", "{attempt}", "Attempts to connect after the first"

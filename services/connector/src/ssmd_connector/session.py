@@ -19,6 +19,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from ssmd_common.sequences import SequenceGap, SequenceTracker
+from ssmd_connector.causes import Cause
 from ssmd_connector.effects import Disconnect, GapFound, Ready, Repeated
 from ssmd_connector.venues.venue import Kind
 
@@ -124,7 +125,7 @@ class Session:
             return []
         silent_ns = now_ns - self._last_frame_ns
         if silent_ns >= self._silence_ns:
-            return self._settle([Disconnect("silent", f"no frame for {silent_ns / _NS_PER_S:.0f} s")])
+            return self._settle([Disconnect(Cause.SILENT, f"no frame for {silent_ns / _NS_PER_S:.0f} s")])
         return self._settle(self._dialogue.tick(now_ns))
 
     def excuse_silence(self, now_ns: int) -> None:

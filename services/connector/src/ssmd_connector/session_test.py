@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ssmd_connector.causes import Cause
 from ssmd_connector.effects import Confirmed, Disconnect, Effect, GapFound, Ready, Repeated, Resynced, Send, Warn
 from ssmd_connector.session import Session, State
 from ssmd_connector.venues.generic_dialogue import GenericDialogue, GenericWishes
@@ -119,7 +120,7 @@ def test_terminal_codes_ask_for_a_new_connection() -> None:
     for code in (10, 25):
         session = streaming()
         effects = give(session, type="error", sid=1, seq=4, msg={"code": code, "msg": "gone"})
-        assert effects == [Disconnect("terminal_error", f"code {code}: gone")]
+        assert effects == [Disconnect(Cause.TERMINAL_ERROR, f"code {code}: gone")]
         assert session.state is State.ENDED
 
 
@@ -135,7 +136,7 @@ def test_nothing_confirmed_is_no_session() -> None:
     session = kalshi(("A",))
     session.opened(0)
     effects = give(session, type="error", id=1, msg={"code": 8, "msg": "Unknown channel name"})
-    assert effects[-1] == Disconnect("subscription_refused", "code 8: Unknown channel name")
+    assert effects[-1] == Disconnect(Cause.SUBSCRIPTION_REFUSED, "code 8: Unknown channel name")
 
 
 def test_already_subscribed_confirms() -> None:
@@ -156,7 +157,7 @@ def test_only_frames_break_the_silence() -> None:
     delta(session, "A", 4, now_ns=10 * S)
     assert session.tick(69 * S) == []
     (effect,) = session.tick(70 * S)
-    assert effect == Disconnect("silent", "no frame for 60 s")
+    assert effect == Disconnect(Cause.SILENT, "no frame for 60 s")
     assert session.tick(71 * S) == []
 
 
@@ -189,7 +190,7 @@ def test_a_generic_feed_subscribes_keeps_alive_and_hears_a_refusal() -> None:
     assert session.tick(19 * S) == []
     assert session.tick(20 * S) == [Send("PING")]
     refusal = Route(Kind.CONTROL, "error", "error", refused=True)
-    assert session.received(refusal, b"no", 21 * S) == [Disconnect("subscription_refused", "no")]
+    assert session.received(refusal, b"no", 21 * S) == [Disconnect(Cause.SUBSCRIPTION_REFUSED, "no")]
 
 
 steps = st.lists(

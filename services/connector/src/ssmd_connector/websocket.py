@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from ssmd_common.errors import ConfigError
 from ssmd_common.service.redact import redact_text
+from ssmd_connector.causes import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,12 +63,12 @@ class Ended:
     """How a connection ended.
 
     Attributes:
-        cause: One word of ours.
+        cause: Why, in one word of ours.
         code: WebSocket close code, where one came or was given.
         reason: The peer's words, or ours.
     """
 
-    cause: str
+    cause: Cause
     code: int | None = None
     reason: str = ""
 
@@ -99,17 +100,17 @@ class Socket:
 def _ended(closed: ConnectionClosed) -> Ended:
     received, sent = closed.rcvd, closed.sent
     if received is not None and (sent is None or closed.rcvd_then_sent):
-        return Ended("peer_closed", received.code, received.reason)
+        return Ended(Cause.PEER_CLOSED, received.code, received.reason)
     if sent is not None and sent.code == _TOO_BIG:
-        return Ended("frame_too_large", sent.code, sent.reason or "a frame above the feed's max_frame_bytes")
+        return Ended(Cause.FRAME_TOO_LARGE, sent.code, sent.reason or "a frame above the feed's max_frame_bytes")
     if sent is not None and sent.code not in (1000, 1001, 1011):
-        return Ended("protocol_error", sent.code, sent.reason)
+        return Ended(Cause.PROTOCOL_ERROR, sent.code, sent.reason)
     if sent is not None and "keepalive" in sent.reason:
-        return Ended("ping_unanswered", sent.code, sent.reason)
+        return Ended(Cause.PING_UNANSWERED, sent.code, sent.reason)
     if received is not None or sent is not None:
         frame = received or sent
-        return Ended("closed", frame.code if frame else None, frame.reason if frame else "")
-    return Ended("connection_lost", None, str(closed.__cause__ or ""))
+        return Ended(Cause.CLOSED, frame.code if frame else None, frame.reason if frame else "")
+    return Ended(Cause.CONNECTION_LOST, None, str(closed.__cause__ or ""))
 
 
 async def open_socket(url: str, *, headers: Mapping[str, str], max_frame_bytes: int) -> Socket:

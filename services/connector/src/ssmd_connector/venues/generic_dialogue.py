@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from ssmd_connector.causes import Cause
 from ssmd_connector.effects import Disconnect, Ready, Send
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class GenericDialogue:
         """Take a refusal; other control frames ask for nothing."""
         if not route.refused:
             return []
-        return [Disconnect("subscription_refused", frame[:_PREVIEW].decode("utf-8", "replace"))]
+        return [Disconnect(Cause.SUBSCRIPTION_REFUSED, frame[:_PREVIEW].decode("utf-8", "replace"))]
 
     def data(self, _route: Route, _now_ns: int) -> list[Effect]:
         """Do nothing: there is no recovery to wait for."""

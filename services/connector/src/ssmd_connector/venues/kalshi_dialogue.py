@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ssmd_connector.causes import Cause
 from ssmd_connector.effects import Confirmed, Disconnect, Ready, Resynced, Send, Warn
 from ssmd_connector.venues.kalshi import (
     BOOK_CHANNEL,
@@ -107,7 +108,7 @@ class KalshiDialogue:
         """Take ``subscribed``, ``ok``, ``unsubscribed`` or ``error``."""
         reply = read_reply(route.type, frame)
         if reply.type == "error" and reply.code in _TERMINAL_CODES:
-            return [Disconnect("terminal_error", f"code {reply.code}: {reply.text}")]
+            return [Disconnect(Cause.TERMINAL_ERROR, f"code {reply.code}: {reply.text}")]
         if reply.sid is not None and reply.channel:
             self._sids[reply.sid] = reply.channel
         pending = self._pending.pop(reply.id, None) if reply.id is not None else None
@@ -145,7 +146,7 @@ class KalshiDialogue:
         """Look for answers and snapshots that stay away."""
         late = [pending for pending in self._pending.values() if now_ns - pending.sent_ns >= _ANSWER_NS]
         if any(pending.subscribes for pending in late):
-            return [Disconnect("subscribe_timeout", f"no answer to {len(late)} commands")]
+            return [Disconnect(Cause.SUBSCRIBE_TIMEOUT, f"no answer to {len(late)} commands")]
         for pending in late:
             del self._pending[pending.command.id]
         effects: list[Effect] = []
@@ -196,7 +197,7 @@ class KalshiDialogue:
             if self._confirmed:
                 effects.append(Ready(len(self._refusals)))
             else:
-                effects.append(Disconnect("subscription_refused", self._refusals[-1]))
+                effects.append(Disconnect(Cause.SUBSCRIPTION_REFUSED, self._refusals[-1]))
         return effects
 
     def _ask_snapshots(self, sid: int, tickers: Sequence[str], now_ns: int) -> list[Effect]:
