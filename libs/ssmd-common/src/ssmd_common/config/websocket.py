@@ -241,9 +241,10 @@ class WebsocketSettings(ConfigModel):
         control: Which frames are not data (generic).
         subject_types: Message types that travel under another type's subject; the archive keeps the frame's own.
         keep_alive: What to send to a quiet exchange.
-        silence_limit_s: Data that stays away this long means the connection is dead, whatever pings say.
-        max_frame_bytes: Largest frame to take. It must fit NATS's ``max_payload`` (8 MiB) beside our headers; a
-            larger one is recorded by size and hash.
+        silence_limit_s: No frame for this long means the connection is dead. Every received frame counts as life,
+            control frames among them; the protocol's own pings do not.
+        max_frame_bytes: Largest frame to take. It must fit NATS's ``max_payload`` (8 MiB) beside our headers. At a
+            larger one the socket closes, with ``frame_too_large`` as the cause on record, and a new one is opened.
         kalshi: What only Kalshi has.
     """
 
