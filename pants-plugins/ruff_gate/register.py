@@ -1,7 +1,8 @@
 """Runs `ruff check` in `./pants lint`, and `ruff format` in `./pants fmt` and, as a check, in `./pants lint`.
 
-The ruff backend of Pants 2.17 was written before ruff had subcommands and a formatter. This one keeps that backend's option
-section (`[ruff]`) and its opt-out field, and gives the tool today's command line. Pants imports it, on CPython 3.9.
+The ruff backend of Pants 2.17 was written before ruff had subcommands and a formatter. This one keeps that backend's
+option section (`[ruff]`) and its opt-out field, and gives the tool today's command line. It runs in Pants,
+on CPython 3.9.
 """
 
 from __future__ import annotations

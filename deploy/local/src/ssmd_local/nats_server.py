@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ssmd_common.nats.testing import nats_server_binary
+from ssmd_common.nats.program import nats_server_binary
 
 __all__ = ["MAX_PAYLOAD", "nats_config", "nats_server_binary"]
 
