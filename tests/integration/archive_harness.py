@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import unittest.mock
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,10 +30,16 @@ from nats.js.errors import Error as JetStreamError
 
 from integration.killed_archiver import POINTS
 from integration.nats_server import NatsServer, running_nats
+from ssmd_archiver import consumer
+from ssmd_archiver.run import run_archiver
 from ssmd_archiver.verify import FeedReport, verify_feed
 from ssmd_common.archive.layout import list_days
+from ssmd_common.archive.manifest import parse_manifest
 from ssmd_common.archive.reader import day_segments
+from ssmd_common.config.archiver import ArchiverConfig
+from ssmd_common.config.loading import parse_model
 from ssmd_common.frames import MSG_ID_HEADER, RECEIVED_NS_HEADER, TYPE_HEADER
+from ssmd_common.service.lifecycle import Stop
 
 __all__ = ["Comparison", "Harness", "Plan"]
 
@@ -74,6 +81,7 @@ class Comparison:
     duplicated: list[str]
     out_of_order: int
     differing: list[str]
+    moved_boundaries: list[str] = field(default_factory=list)
     kills: dict[str, int] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
     report: FeedReport | None = None
@@ -82,7 +90,8 @@ class Comparison:
     def clean(self) -> bool:
         """Whether archive and stream agree."""
         findings = self.report.findings if self.report else []
-        return not (self.lost or self.duplicated or self.out_of_order or self.differing or findings)
+        wrong = self.lost or self.duplicated or self.out_of_order or self.differing or self.moved_boundaries
+        return not (wrong or findings)
 
     def __str__(self) -> str:
         findings = len(self.report.findings) if self.report else 0
@@ -93,6 +102,7 @@ class Comparison:
                 f"{len(self.duplicated)} duplicated",
                 f"{self.out_of_order} out of order",
                 f"{len(self.differing)} differing",
+                f"{len(self.moved_boundaries)} boundaries unlike those of an archiver left in peace",
                 f"{findings} findings",
                 f"{sum(self.kills.values())} kills at {len(self.kills)} points",
                 *(f"{count} x {name}" for name, count in sorted(self.faults.items())),
@@ -146,7 +156,9 @@ class Harness:
                 tasks.create_task(self._publish(client))
                 tasks.create_task(self._rounds(client))
             await self._finish(client)
-            return await asyncio.wait_for(self._compare(client), 300)
+            result = await asyncio.wait_for(self._compare(client), 300)
+            result.moved_boundaries = await self._archive_again(client)
+            return result
         finally:
             await client.close()
 
@@ -282,8 +294,8 @@ class Harness:
         if code or self._position() < last_seq:
             raise RuntimeError(f"the last archiver ended with {code}:\n{self.log.read_text()[-3000:]}")
 
-    def _position(self) -> int:
-        days = list_days(self.data, "kalshi")
+    def _position(self, base: Path | None = None) -> int:
+        days = list_days(base or self.data, "kalshi")
         segments = [segment for day in days[-1:] for segment in day_segments(day)]
         return max((segment.index.last_seq or 0 for segment in segments), default=0)
 
@@ -306,8 +318,33 @@ class Harness:
         lost = [identity for identity in expected if identity not in seen]
         report = verify_feed(self.data, "kalshi")
         return Comparison(
-            len(expected), len(seen), lost, duplicated, out_of_order, differing, self._kills, self._faults, report
+            expected=len(expected),
+            archived=len(seen),
+            lost=lost,
+            duplicated=duplicated,
+            out_of_order=out_of_order,
+            differing=differing,
+            kills=self._kills,
+            faults=self._faults,
+            report=report,
         )
+
+    async def _archive_again(self, client: Client) -> list[str]:
+        """Archive the same stream once more, at once, in other batches; return the segments that differ."""
+        last_seq = (await client.jetstream().stream_info(STREAM)).state.last_seq
+        again = self._folder / "again"
+        document = self._config.read_text().replace(str(self.data), str(again)).replace(CONSUMER, "again")
+        settings = parse_model(document, ArchiverConfig, file="again")
+        stop = Stop()
+        with unittest.mock.patch.object(consumer, "PULL_MESSAGES", 333):
+            task = asyncio.create_task(run_archiver(settings, stop, new_archive=True, health_addr=None))
+            async with asyncio.timeout(300):
+                while self._position(again) < last_seq:  # noqa: ASYNC110 - files tell it
+                    await asyncio.sleep(0.2)
+            stop.set("archived again")
+            await task
+        killed, quiet = _sealed(self.data), _sealed(again)
+        return [name for name in killed.keys() & quiet.keys() if killed[name] != quiet[name]]
 
     async def _stream_messages(self, client: Client) -> dict[str, tuple[int, bytes]]:
         """Read the whole stream by a consumer of our own: the first message of each id."""
@@ -323,6 +360,16 @@ class Harness:
                 if seq == last_seq:
                     await subscription.unsubscribe()
                     return found
+
+
+def _sealed(base: Path) -> dict[str, tuple[int, int, str]]:
+    """Return each sealed segment's bounds and the hash of its lines."""
+    manifests = [parse_manifest(day.manifest.read_bytes(), where="") for day in list_days(base, "kalshi")]
+    return {
+        f"{manifest.date}/{entry.name}": (entry.nats_start_seq, entry.nats_end_seq, entry.sha256_raw)
+        for manifest in manifests
+        for entry in manifest.files
+    }
 
 
 FAULTS: dict[str, Callable[[Harness, Client], Awaitable[None]]] = {
