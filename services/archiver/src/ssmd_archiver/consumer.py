@@ -39,6 +39,8 @@ ACK_WAIT_S = 120
 MAX_ACK_PENDING = 100_000
 _NS = 1_000_000_000
 _CONSUMER_NOT_FOUND = 10014
+_FILLED = (b"batch completed", b"message size exceeds maxbytes")
+"""A request was answered up to its bound; the next message belongs to the next one."""
 
 
 class PullConsumer:
@@ -156,7 +158,7 @@ class PullConsumer:
                 pass
             case b"408" | b"404":
                 self._wanted.pop(request, None)
-            case b"409" if b"batch completed" in status_line.lower():
+            case b"409" if status_line.lower().endswith(_FILLED):
                 self._wanted.pop(request, None)
             case _:
                 self._trouble = text
