@@ -1,7 +1,7 @@
 """Counts the tests of .ci/run from its JUnit reports, and proves which NATS they ran on.
 
-``count.py FOLDER STATUS``: FOLDER has a folder of reports for each step; the steps ``container`` and ``process`` are
-named after the NATS they must have used. STATUS is the run's exit code so far. Exits 1 if a test failed, none
+``count.py FOLDER STATUS``: FOLDER has a folder of reports for each step; the steps ``container`` and ``process``
+are named after the NATS they must have used. STATUS is the run's exit code so far. Exits 1 if a test failed, none
 passed, or a step used another NATS. The last line is ``N passed, N failed, N skipped``.
 """
 

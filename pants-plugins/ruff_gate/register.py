@@ -1,7 +1,7 @@
 """Runs `ruff check` in `./pants lint`, and `ruff format` in `./pants fmt` and, as a check, in `./pants lint`.
 
-The ruff backend of Pants 2.17 was written before ruff had subcommands and a formatter. This one keeps that backend's
-option section (`[ruff]`) and its opt-out field, and gives the tool today's command line. It runs in Pants,
+The ruff backend of Pants 2.17 was written before ruff had subcommands and a formatter. This one keeps that
+backend's option section (`[ruff]`) and its opt-out field, and gives the tool today's command line. Pants runs it,
 on CPython 3.9.
 """
 
