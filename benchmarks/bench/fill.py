@@ -27,14 +27,14 @@ MAX_BYTES = 8 << 30
 ACK_TIMEOUT_S = 60
 
 
-def _commands(count: int, inbox: str, markets: int) -> Iterator[bytes]:
+def _commands(count: int, inbox: str, tickers: int) -> Iterator[bytes]:
     """Iterate over the ``HPUB`` commands of ``count`` messages; the frames come round after 50,000."""
-    frames = list(itertools.islice(simulated_frames(markets), min(count, DISTINCT_FRAMES)))
+    frames = list(itertools.islice(simulated_frames(), min(count, DISTINCT_FRAMES)))
     types = [frame[9 : frame.index(b'"', 9)].decode() for frame in frames]  # every frame begins {"type":"…"
-    tickers = [listing(number).ticker for number in range(markets)]
+    names = [listing(number).ticker for number in range(tickers)]
     for number in range(count):
         frame, kind = frames[number % len(frames)], types[number % len(frames)]
-        subject = SUBJECTS.json(kind, tickers[number % markets])
+        subject = SUBJECTS.json(kind, names[number % tickers])
         headers = (
             f"NATS/1.0\r\n{MSG_ID_HEADER}: {SESSION}.1.{number + 1}\r\n"
             f"{RECEIVED_NS_HEADER}: {START_NS + number * STEP_NS}\r\n{TYPE_HEADER}: {kind}\r\n\r\n"
@@ -43,8 +43,14 @@ def _commands(count: int, inbox: str, markets: int) -> Iterator[bytes]:
         yield b"".join((head, headers, frame, b"\r\n"))
 
 
-async def fill(url: str, count: int, *, markets: int = 600) -> int:
-    """Create the stream (one replica, on disk) and store ``count`` messages; return their size in the stream."""
+async def fill(url: str, count: int, *, tickers: int = 600) -> int:
+    """Create the stream (one replica, on disk) and store ``count`` messages; return their size in the stream.
+
+    Args:
+        url: The server.
+        count: How many messages.
+        tickers: How many tickers they are about, in turn.
+    """
     client = await connect(NatsSettings(url=url), name="bench fill")
     try:
         stream = client.jetstream()
@@ -70,7 +76,7 @@ async def fill(url: str, count: int, *, markets: int = 600) -> int:
         inbox = client.new_inbox()
         subscription = await client.subscribe_raw(inbox, on_ack)
         sent = 0
-        commands = _commands(count, inbox, markets)
+        commands = _commands(count, inbox, tickers)
         while block := list(itertools.islice(commands, WINDOW)):
             await client.write_block(b"".join(block))
             sent += len(block)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gzip
 import json
+import resource
 import socket
 import time
 from dataclasses import dataclass, replace
@@ -48,6 +49,7 @@ class Took:
         stored_bytes: What it wrote.
         syncs: Files made durable.
         blocks: Blocks written.
+        peak_bytes: Most memory the process ever held, its seal included.
     """
 
     messages: int
@@ -56,6 +58,7 @@ class Took:
     stored_bytes: int = 0
     syncs: int = 0
     blocks: int = 0
+    peak_bytes: int = 0
 
 
 class _WatchedDisk(Disk):
@@ -111,6 +114,7 @@ def archiver(url: str, count: int, folder: Path) -> Took:
         }
     )
     took = asyncio.run(_archive(config, count))
+    took = replace(took, peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10)
     report = verify_feed(folder, FEED)
     if report.findings:
         raise RuntimeError(f"the archive does not verify: {report.findings[0]}")

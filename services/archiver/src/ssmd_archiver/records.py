@@ -41,6 +41,7 @@ _OUR_HEADERS = re.compile(
 )
 """The block as our connector writes it; any other is read by :func:`_any_headers`, more slowly."""
 
+_NEWLINE = re.compile(b"\n")
 _raw_json = msgspec.json.Decoder(msgspec.Raw)
 
 
@@ -306,7 +307,7 @@ class BlockBuilder:
         payload = message.payload
         columns = self._columns
         if b"\n" in payload:
-            columns.newlines[len(columns.seq)] = [at for at, byte in enumerate(payload) if byte == 0x0A]  # noqa: PLR2004 - newline
+            columns.newlines[len(columns.seq)] = [found.start() for found in _NEWLINE.finditer(payload)]
             payload = payload.replace(b"\n", b" ")
         if connection is None and message.msg_id is not None:
             columns.msg_id[len(columns.seq)] = message.msg_id

@@ -1,0 +1,79 @@
+"""What the archive costs, by counts: they hold on any machine, times do not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from ssmd_archiver.archiver import BLOCK_BYTES, BLOCK_MESSAGES
+from ssmd_archiver.disk import Disk
+from ssmd_archiver.testing import DATE, SESSION, T0, Stream, archive
+from ssmd_common import events
+from ssmd_common.archive.index import Block
+from ssmd_common.archive.layout import list_days
+from ssmd_common.archive.reader import day_segments
+
+FRAME = b'{"type":"trade","sid":1,"seq":1,"msg":"' + b"x" * 260 + b'"}'
+
+
+class CountingDisk(Disk):
+    """A disk that counts what is asked of it, by the kind of file."""
+
+    def __init__(self) -> None:
+        self.appends: Counter[str] = Counter()
+        self.syncs: Counter[str] = Counter()
+
+    @staticmethod
+    def _kind(path: Path) -> str:
+        return path.name.split(".", 1)[1]
+
+    def append(self, fd: int, data: bytes, path: Path) -> None:
+        self.appends[self._kind(path)] += 1
+        super().append(fd, data, path)
+
+    def sync(self, fd: int, path: Path) -> None:
+        self.syncs[self._kind(path)] += 1
+        super().sync(fd, path)
+
+
+def _blocks(base: Path) -> list[Block]:
+    return [block for day in list_days(base, "kalshi") for s in day_segments(day) for block in s.index.blocks]
+
+
+def _stream(count: int, payload: bytes = FRAME) -> Stream:
+    stream = Stream()
+    for number in range(count):
+        stream.trade(payload, at_ns=T0 + number)
+    return stream
+
+
+async def test_a_block_costs_one_write_and_one_sync_a_file(tmp_path: Path) -> None:
+    disk = CountingDisk()
+    await archive(tmp_path, _stream(10_000), batch=10_000, disk=disk)
+    blocks = _blocks(tmp_path)
+    assert len(blocks) == -(-10_000 * (len(FRAME) + 1) // BLOCK_BYTES) == 3
+    assert sum(block.records for block in blocks) == 10_000
+    once = {"jsonl.gz": 3, "meta.jsonl.gz": 3, "index.jsonl": 3 + 2}  # and the header, and the seal
+    assert disk.appends == disk.syncs == once
+
+
+async def test_blocks_do_not_depend_on_how_messages_arrive(tmp_path: Path) -> None:
+    stream = _stream(5_000)
+    for batch in (1, 333, 5_000):
+        await archive(tmp_path / str(batch), stream, batch=batch)
+    assert [len(_blocks(tmp_path / str(batch))) for batch in (1, 333, 5_000)] == [2, 2, 2]
+
+
+async def test_small_messages_are_bounded_by_number(tmp_path: Path) -> None:
+    await archive(tmp_path, _stream(BLOCK_MESSAGES + 1, b"{}"), batch=5_000)
+    assert [block.records for block in _blocks(tmp_path)] == [BLOCK_MESSAGES, 1]
+
+
+async def test_a_quiet_block_without_a_record_costs_one_sync(tmp_path: Path) -> None:
+    stream = Stream()
+    for number in range(5):
+        stream.event(events.Heartbeat(session=SESSION, connection=0, at_ns=T0, connections=[]), at_ns=T0 + number)
+    disk = CountingDisk()
+    await archive(tmp_path, stream, batch=1, commit_every=1, seal=False, disk=disk)
+    assert disk.syncs == {"index.jsonl": 1 + 5}
+    assert (tmp_path / "kalshi" / DATE / "_open").is_dir()
