@@ -113,6 +113,14 @@ def _ended(closed: ConnectionClosed) -> Ended:
     return Ended(Cause.CONNECTION_LOST, None, str(closed.__cause__ or ""))
 
 
+class _Connect(connect):
+    """The library's way to connect, without following redirects: the signed headers are for one host alone."""
+
+    def process_redirect(self, exc: Exception) -> Exception:
+        """Take every answer for what it is."""
+        return exc
+
+
 async def open_socket(url: str, *, headers: Mapping[str, str], max_frame_bytes: int) -> Socket:
     """Open a WebSocket.
 
@@ -127,7 +135,7 @@ async def open_socket(url: str, *, headers: Mapping[str, str], max_frame_bytes: 
         ConfigError: The URL is none.
     """
     try:
-        connection = await connect(
+        connection = await _Connect(
             url,
             additional_headers=dict(headers),
             max_size=max_frame_bytes,
@@ -146,7 +154,8 @@ async def open_socket(url: str, *, headers: Mapping[str, str], max_frame_bytes: 
         raise OpenError(
             f"the exchange answered {response.status_code} {body}".strip(), retry_after_s=wait
         ) from None
-    except InvalidURI:
+    except (InvalidURI, ValueError):
+        # ValueError is what the standard library says of a port or a host name that cannot be.
         raise ConfigError("is no WebSocket address", field="endpoint", file=redact_text(url)) from None
     except TimeoutError:
         raise OpenError(f"no answer within {OPEN_TIMEOUT_S:g} s") from None

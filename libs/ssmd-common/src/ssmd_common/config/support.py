@@ -84,10 +84,7 @@ def require_supported(feed: Feed, env: Environment, today: date) -> None:
             field="protocol",
             remedy="only json over wss or ws is captured",
         )
-    if urlsplit(env.endpoint or version.endpoint).scheme not in ("ws", "wss"):
-        raise ConfigError(
-            "endpoint is no WebSocket address", field="endpoint", remedy="it starts with wss:// (or ws://)"
-        )
+    _require_websocket_address(env.endpoint or version.endpoint)
     settings = websocket_settings(feed, env)
     _require_symbols(settings)
     venue = settings.venue
@@ -96,6 +93,18 @@ def require_supported(feed: Feed, env: Environment, today: date) -> None:
             f"auth_method {version.auth_method} not yet supported with venue {venue}",
             field="auth_method",
             remedy="api_key needs venue: kalshi; public feeds say none",
+        )
+
+
+def _require_websocket_address(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        host, _port = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError:
+        host = b""
+    if not host or parts.scheme not in ("ws", "wss"):
+        raise ConfigError(
+            "endpoint is no WebSocket address", field="endpoint", remedy="write it as wss://host/path (or ws://)"
         )
 
 
@@ -164,14 +173,17 @@ def endpoint(feed: Feed, env: Environment, today: date, environ: Mapping[str, st
     names no keys; then the version's.
 
     Raises:
-        ConfigError: No version is in force, or the variable is neither true nor false.
+        ConfigError: No version is in force, the address is none, or the variable is neither true nor false.
     """
-    if env.endpoint is not None:
-        return env.endpoint
     settings = feed.websocket_settings()
-    if settings.venue == "kalshi" and env.keys is None and _use_demo(environ):
-        return settings.kalshi_settings.demo_endpoint
-    return version_in_force(feed, today).endpoint
+    if env.endpoint is not None:
+        url = env.endpoint
+    elif settings.venue == "kalshi" and env.keys is None and _use_demo(environ):
+        url = settings.kalshi_settings.demo_endpoint
+    else:
+        url = version_in_force(feed, today).endpoint
+    _require_websocket_address(url)
+    return url
 
 
 def _use_demo(environ: Mapping[str, str]) -> bool:

@@ -13,6 +13,7 @@ import contextlib
 import ssl
 import time
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
 import nats.errors
 import structlog
@@ -40,6 +41,7 @@ CONNECT_TIMEOUT_S = 5
 LOG_EVERY_S = 5.0
 CLOSE_TIMEOUT_S = 5.0
 PENDING_SIZE_BYTES = 16 * 1024 * 1024
+_URL_REMEDY = "write it as nats://host:port"
 
 
 class Waitable(Protocol):
@@ -194,13 +196,13 @@ async def connect(
 
     Raises:
         CredentialError: Credentials or certificates are unusable or refused.
-        ConfigError: The URL is none.
+        ConfigError: The URL is none, or what answers there is no NATS server.
         TransportError: ``stop`` was set while waiting.
     """
     client = NatsClient()
     url = redact_text(settings.url)
     reporter = _Reporter(url, client)
-    servers = [part.strip() for part in settings.url.split(",") if part.strip()]
+    servers = _servers(settings.url)
     options = await asyncio.to_thread(_options, settings)
     connecting = asyncio.ensure_future(
         client.connect(
@@ -227,7 +229,10 @@ async def connect(
             try:
                 connecting.result()
             except nats.errors.Error as error:
-                raise ConfigError(_describe(error), file=url, remedy="write it as nats://host:port") from None
+                raise ConfigError(_describe(error), file=url, remedy=_URL_REMEDY) from None
+            except (AttributeError, LookupError, TypeError, ValueError):
+                # The client takes whatever greets it for JSON of a server.
+                raise ConfigError("what answers there is no NATS server", file=url) from None
             reporter.connected_once = True
             log.info("nats_connected", url=url, server=str(client.connected_server_version), name=name)
             return client
@@ -238,6 +243,24 @@ async def connect(
         stopping.cancel()
         if not reporter.connected_once:
             await _abandon(connecting, client)
+
+
+def _servers(urls: str) -> list[str]:
+    """Return the addresses of one cluster's servers.
+
+    Raises:
+        ConfigError: One of them is none.
+    """
+    servers = [part.strip() for part in urls.split(",") if part.strip()]
+    for server in servers or [""]:
+        try:
+            parts = urlsplit(server if "://" in server else f"nats://{server}")
+            host, _port = (parts.hostname or "").encode("idna"), parts.port
+        except ValueError:
+            host = b""
+        if not host or parts.scheme not in ("nats", "tls"):
+            raise ConfigError("is no address of a NATS server", file=redact_text(server), remedy=_URL_REMEDY)
+    return servers
 
 
 async def _wait(stop: Waiter) -> None:
@@ -255,8 +278,7 @@ async def close(client: Client) -> None:
 
 async def _abandon(connecting: asyncio.Future[None], client: NatsClient) -> None:
     connecting.cancel()
-    with contextlib.suppress(asyncio.CancelledError, nats.errors.Error, OSError):
-        await connecting
+    await asyncio.gather(connecting, return_exceptions=True)
     if client._flush_queue is None:  # noqa: SLF001 - the only sign that it refused the URL before it began
         return
     client._closed_cb = client._disconnected_cb = None  # noqa: SLF001 - nobody is told of what never was

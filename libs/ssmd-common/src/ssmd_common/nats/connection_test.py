@@ -79,9 +79,22 @@ async def test_waiting_for_a_server_ends_when_stopped() -> None:
         await connect(NatsSettings(url=f"nats://127.0.0.1:{free_port()}"), name="test", stop=stop)
 
 
-async def test_a_url_that_is_none_is_a_configuration_error() -> None:
-    with pytest.raises(ConfigError):
-        await connect(NatsSettings(url="nats://"), name="test")
+@pytest.mark.parametrize("url", ["", ",", "nats://", "nats://a..b", "nats://[::1", "nats://h:99999", "http://h:1"])
+async def test_a_url_that_is_none_is_a_configuration_error(url: str) -> None:
+    with pytest.raises(ConfigError, match="is no address of a NATS server"):
+        await connect(NatsSettings(url=url), name="test")
+
+
+@pytest.mark.parametrize("greeting", [b"INFO []\r\n", b"INFO " + b"x" * 200_000])
+async def test_a_server_that_is_none_of_nats_is_a_configuration_error(greeting: bytes) -> None:
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with asyncio.timeout(20), server:
+        with pytest.raises(ConfigError, match="no NATS server"):
+            await connect(NatsSettings(url=f"nats://127.0.0.1:{port}"), name="test")
 
 
 async def test_a_seed_that_is_none_is_refused_without_showing_it() -> None:
