@@ -39,6 +39,7 @@ from ssmd_common.archive.reader import day_segments
 from ssmd_common.config.archiver import ArchiverConfig
 from ssmd_common.config.loading import parse_model
 from ssmd_common.frames import MSG_ID_HEADER, RECEIVED_NS_HEADER, TYPE_HEADER
+from ssmd_common.service import logs
 from ssmd_common.service.lifecycle import Stop
 
 __all__ = ["Comparison", "Harness", "Plan"]
@@ -387,6 +388,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32))
     options = parser.parse_args()
+    logs.configure("archive-harness", level="error")
     plan = Plan(options.messages, options.kills, options.seed, faults=tuple(FAULTS))
     print(f"seed {plan.seed}: {plan.messages} messages, {plan.kills} kills")  # noqa: T201 - a command
     started = time.monotonic()
