@@ -28,6 +28,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench import quiet
 from bench.fill import fill
 from bench.readers import Took, archiver, count_bytes, fetch_loop
 from ssmd_common.nats.testing import NatsServer
@@ -115,6 +116,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=_between(1, 50), default=3, metavar="N")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every run's figures there")
     options = parser.parse_args()
+    quiet()
     with tempfile.TemporaryDirectory(prefix="ssmd-bench-") as folder:
         took = run(options.messages, options.rounds, Path(folder))
     sys.stdout.write(report(took))

@@ -16,6 +16,7 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from bench import quiet
 from bench.fill import FEED, fill
 from bench.readers import Took, archiver
 from ssmd_common.archive.layout import list_days
@@ -59,6 +60,7 @@ def main() -> int:
     parser.add_argument("--tickers", type=int, nargs="+", default=[600, 100_000], metavar="N")
     parser.add_argument("--messages", type=int, default=300_000, metavar="N")
     options = parser.parse_args()
+    quiet()
     sys.stdout.write(
         "| tickers | memory, most | data | meta | index, bytes a record | index a block | manifest |\n"
     )

@@ -21,6 +21,7 @@ import nats
 import nats.errors
 from nats.js.api import AckPolicy, ConsumerConfig
 
+from bench import quiet
 from bench.fill import FEED, STREAM, SUBJECTS
 from ssmd_archiver.disk import Disk
 from ssmd_archiver.run import run_archiver
@@ -106,6 +107,7 @@ def archiver(url: str, count: int, folder: Path) -> Took:
 
     Its last block is full, so a few messages more than ``count`` count.
     """
+    quiet()
     config = ArchiverConfig.model_validate(
         {
             "nats": {"url": url, "stream": STREAM, "consumer": "bench-archiver", "filter": SUBJECTS.data_filter},
