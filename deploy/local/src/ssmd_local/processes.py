@@ -99,8 +99,11 @@ class Supervisor:
             async with asyncio.TaskGroup() as tasks:
                 for spec in specs:
                     tasks.create_task(bring_up(spec))
-        except* SsmdError as group:
-            raise _first(group) from None
+        except ExceptionGroup as group:
+            known, unknown = group.split(SsmdError)
+            if known is None or unknown is not None:
+                raise
+            raise _first(known) from None
 
     async def died(self) -> ChildDiedError:
         """Return once a process ends that was not asked to: what to say of it."""
