@@ -42,6 +42,10 @@ _OUR_HEADERS = re.compile(
 """The block as our connector writes it; any other is read by :func:`_any_headers`, more slowly."""
 
 _NEWLINE = re.compile(b"\n")
+MAX_DEPTH = 500
+"""Deepest nesting of JSON that is archived as a record; deeper texts are rejects."""
+_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+
 _raw_json = msgspec.json.Decoder(msgspec.Raw)
 
 
@@ -165,18 +169,31 @@ class SubjectReader:
 
 def json_problem(payload: bytes) -> str | None:
     """Return why a payload is not one JSON text in UTF-8; None where it is."""
+    if payload.count(b"[") + payload.count(b"{") > MAX_DEPTH and _depth(payload) > MAX_DEPTH:
+        # A bound of our own: the decoder's depends on how deep it is called.
+        return f"JSON nested deeper than {MAX_DEPTH} levels"
     try:
         _raw_json.decode(payload)
     except msgspec.DecodeError as error:
         return str(error)
-    except RecursionError:
-        return "JSON nested too deeply"
     if not payload.isascii():
         try:
             payload.decode()
         except UnicodeDecodeError as error:
             return f"not UTF-8: {error.reason} at byte {error.start}"
     return None
+
+
+def _depth(payload: bytes) -> int:
+    """Return how deep brackets are nested outside of strings."""
+    deepest = depth = 0
+    for token in _STRING_OR_BRACKET.findall(payload):
+        if token in (b"[", b"{"):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token in (b"]", b"}"):
+            depth -= 1
+    return deepest
 
 
 class PendingBlock(msgspec.Struct, gc=False):

@@ -69,6 +69,17 @@ def test_what_is_no_json_text_is_told(payload: bytes) -> None:
     assert json_problem(payload)
 
 
+def test_the_deepest_json_taken_is_the_same_however_deep_the_call() -> None:
+    def called(levels: int, payload: bytes) -> str | None:
+        return called(levels - 1, payload) if levels else json_problem(payload)
+
+    deepest, deeper = b"[" * 500 + b"]" * 500, b"[" * 501 + b"]" * 501
+    for levels in (0, 300):
+        assert called(levels, deepest) is None
+        assert called(levels, deeper) == "JSON nested deeper than 500 levels"
+    assert json_problem(b'["' + b"[" * 10_000 + b'"]') is None, "brackets in a string nest nothing"
+
+
 @given(json_values, st.sampled_from([None, 2]))
 def test_every_json_text_is_one_line_and_comes_back_byte_for_byte(value: object, indent: int | None) -> None:
     payload = json.dumps(value, indent=indent, ensure_ascii=False).encode("utf-8", "surrogatepass")

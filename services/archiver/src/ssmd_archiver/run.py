@@ -14,6 +14,7 @@ import structlog
 
 from ssmd_archiver.archiver import Archiver, FeedSettings
 from ssmd_archiver.catalog import Catalog
+from ssmd_archiver.compression import compressor
 from ssmd_archiver.consumer import PullConsumer
 from ssmd_archiver.disk import Disk, FolderLock
 from ssmd_archiver.epoch import Position
@@ -140,6 +141,7 @@ def _archiver(
         interval=str(config.rotation.interval),
         rotation=rotation,
         flush_s=config.flush_interval.seconds,
+        compress=compressor(config.storage.compression),
     )
     catalog = Catalog(config.storage.path, subjects.feed, disk)
     catalog.check_all()
