@@ -1,9 +1,7 @@
 """The one way ssmd reaches NATS: a client that waits for the server, reconnects for ever and names what it meets.
 
-:func:`connect` returns a :class:`NatsClient`: nats-py's client with two doors for the hot paths added. Data goes
-in through :meth:`NatsClient.write_block` (many protocol messages in one piece) and comes out through
-:meth:`NatsClient.subscribe_raw` (a plain function called from the read loop). What a server says only to the
-client's error callback (a permission it violated, a slow consumer) is logged here, once every few seconds.
+What a server says only to the client's error callback (a permission it violated, a slow consumer) is logged here,
+once every few seconds.
 """
 
 from __future__ import annotations
@@ -17,21 +15,21 @@ from urllib.parse import urlsplit
 
 import nats.errors
 import structlog
-from nats.aio.client import Client
 
 from ssmd_common.errors import ConfigError, CredentialError, TransportError
+from ssmd_common.nats.client import NatsClient
 from ssmd_common.service.redact import redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from nats.aio.subscription import Subscription
+    from nats.aio.client import Client
     from pydantic import SecretStr
 
     from ssmd_common.config.nats import NatsSettings
 
-__all__ = ["NatsClient", "RawHandler", "Waitable", "close", "connect"]
+__all__ = ["NatsClient", "Waitable", "close", "connect"]
 
 log = structlog.get_logger()
 
@@ -50,63 +48,6 @@ class Waitable(Protocol):
     async def wait(self) -> object:
         """Return once the wait must end."""
         ...
-
-
-if TYPE_CHECKING:
-    RawHandler = Callable[[bytes, bytes, bytes | None, bytes], None]
-    """Takes ``(subject, reply, header block, payload)`` of one message; must neither block nor raise."""
-
-
-class Waiter(Protocol):
-    """What can be waited for, such as the wish to stop."""
-
-    async def wait(self) -> object:
-        """Return once it has come."""
-
-
-class NatsClient(Client):
-    """nats-py's client with a batched way in and an unwrapped way out.
-
-    Attributes:
-        violation: The latest permission violation the server told, which a request sees only as a timeout.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._raw: dict[int, RawHandler] = {}
-        self.violation = ""
-
-    async def subscribe_raw(self, subject: str, handler: RawHandler, *, queue: str = "") -> Subscription:
-        """Subscribe with a plain function, called for each message in the order of arrival from the read loop.
-
-        No message object is made, no header is parsed and nothing is queued, so the handler must be quick and
-        must not raise. End it with :meth:`unsubscribe_raw`.
-        """
-        sub = await self.subscribe(subject, queue)
-        self._raw[sub._id] = handler  # noqa: SLF001 - nats-py names a subscription only there
-        return sub
-
-    async def unsubscribe_raw(self, sub: Subscription) -> None:
-        """End a subscription of :meth:`subscribe_raw`; harmless when the connection is gone."""
-        self._raw.pop(sub._id, None)  # noqa: SLF001 - nats-py names a subscription only there
-        with contextlib.suppress(nats.errors.Error):
-            await sub.unsubscribe()
-
-    async def write_block(self, block: bytes) -> None:
-        """Send ready-made protocol bytes (one or many PUB/HPUB commands), waiting while the socket is full.
-
-        Whoever builds them guarantees their form and that no message passes ``max_payload``. While the
-        connection is away the block stays in the client's buffer and goes out after the reconnect.
-        """
-        await self._send_command(block)
-        await self._flush_pending()
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
-        handler = self._raw.get(sid)
-        if handler is None:
-            await super()._process_msg(sid, subject, reply, data, headers)
-        else:
-            handler(bytes(subject), bytes(reply), headers, data)
 
 
 class _Reporter:
@@ -263,7 +204,7 @@ def _servers(urls: str) -> list[str]:
     return servers
 
 
-async def _wait(stop: Waiter) -> None:
+async def _wait(stop: Waitable) -> None:
     await stop.wait()
 
 

@@ -1,0 +1,119 @@
+"""nats-py's client with two doors for the hot paths: many messages in as one piece, messages out unwrapped.
+
+The client of every service; :func:`ssmd_common.nats.connection.connect` makes it. Messages of a raw subscription
+are cut out of what the socket gave in one pass and handed to a plain function; all others go nats-py's own way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import TYPE_CHECKING, Any
+
+import nats.errors
+from nats.aio.client import Client
+from nats.protocol.parser import AWAITING_MSG_PAYLOAD, CRLF_SIZE, Parser
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nats.aio.subscription import Subscription
+
+    RawHandler = Callable[[bytes, bytes, bytes | None, bytes], None]
+    """Takes ``(subject, reply, header block, payload)`` of one message; must neither block nor raise."""
+
+__all__ = ["NatsClient", "RawHandler"]
+
+# The server writes single spaces and capitals; what deviates is left to nats-py's parser.
+_MESSAGE = re.compile(rb"(?:MSG|(H)MSG) ([^ \r\n]+) (\d+) (?:([^ \r\n]+) )??(?(1)(\d+) )(\d+)\r\n")
+
+
+class NatsClient(Client):
+    """nats-py's client with a batched way in and an unwrapped way out.
+
+    Attributes:
+        violation: The latest permission violation the server told, which a request sees only as a timeout.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._raw: dict[int, RawHandler] = {}
+        self._ps = _Parser(self, self._raw)
+        self.violation = ""
+
+    async def subscribe_raw(self, subject: str, handler: RawHandler, *, queue: str = "") -> Subscription:
+        """Subscribe with a plain function, called for each message in the order of arrival from the read loop.
+
+        No message object is made, no header is parsed and nothing is queued, so the handler must be quick and
+        must not raise. End it with :meth:`unsubscribe_raw`.
+        """
+        sub = await self.subscribe(subject, queue)
+        self._raw[sub._id] = handler  # noqa: SLF001 - nats-py names a subscription only there
+        return sub
+
+    async def unsubscribe_raw(self, sub: Subscription) -> None:
+        """End a subscription of :meth:`subscribe_raw`; harmless when the connection is gone."""
+        self._raw.pop(sub._id, None)  # noqa: SLF001 - nats-py names a subscription only there
+        with contextlib.suppress(nats.errors.Error):
+            await sub.unsubscribe()
+
+    async def write_block(self, block: bytes) -> None:
+        """Send ready-made protocol bytes (one or many PUB/HPUB commands), waiting while the socket is full.
+
+        Whoever builds them guarantees their form and that no message passes ``max_payload``. While the
+        connection is away the block stays in the client's buffer and goes out after the reconnect.
+        """
+        await self._send_command(block)
+        await self._flush_pending()
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
+        handler = self._raw.get(sid)
+        if handler is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+        else:
+            handler(bytes(subject), bytes(reply), headers, data)
+
+
+class _Parser(Parser):
+    """Takes whole raw messages first; nats-py's parser gets the rest, at most a message's beginning or another's.
+
+    Args:
+        client: The client, as nats-py's parser wants it.
+        raw: The handlers of raw subscriptions by id.
+    """
+
+    def __init__(self, client: Client, raw: dict[int, RawHandler]) -> None:
+        super().__init__(client)
+        self._raw = raw
+
+    async def parse(self, data: bytes = b"") -> None:
+        """Take what the socket gave."""
+        if self.state == AWAITING_MSG_PAYLOAD:
+            missing = self.needed + CRLF_SIZE - len(self.buf)
+            await super().parse(data[:missing])
+            data = data[missing:]
+        if self._raw and data:
+            # A control line that was cut, and its end: the parser holds nothing else between two calls.
+            data = bytes(self.buf) + data
+            self.buf.clear()
+            data = data[self._take(data) :]
+        if data:
+            await super().parse(data)
+
+    def _take(self, data: bytes) -> int:
+        """Hand over the whole raw messages ``data`` begins with; return where they end."""
+        position, size, raw = 0, len(data), self._raw
+        while found := _MESSAGE.match(data, position):
+            _, subject, sid, reply, headers_size, total = found.groups()
+            start = found.end()
+            end = start + int(total)
+            handler = raw.get(int(sid))
+            if handler is None or end + CRLF_SIZE > size:
+                break
+            if headers_size is None:
+                handler(subject, reply or b"", None, data[start:end])
+            else:
+                payload_at = start + int(headers_size)
+                handler(subject, reply or b"", data[start:payload_at], data[payload_at:end])
+            position = end + CRLF_SIZE
+        return position
