@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.js.api import DiscardPolicy
 
 from integration.archive_bench import SESSION, STREAM, Bench, bench_at
 from integration.nats_server import NatsServer
@@ -29,23 +30,32 @@ async def bench(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Bench]
         yield made
 
 
-async def test_retention_overtaking_a_stopped_archiver_is_a_gap_with_its_count(bench: Bench) -> None:
-    await bench.create(max_msgs=10)
+@pytest.mark.parametrize("limit", [{"max_msgs": 10}, {"max_bytes": 1200}, {"max_age": 0.5}])
+async def test_retention_overtaking_a_stopped_archiver_is_a_gap_with_its_count(
+    bench: Bench, limit: dict[str, float]
+) -> None:
+    await bench.create(discard=DiscardPolicy.OLD, duplicate_window=0.3, **limit)
     await bench.publish(5)
     await bench.archive()
-    await bench.publish(20)
+    await bench.publish(15)
+    if "max_age" in limit:
+        await asyncio.sleep(1.5)
+    await bench.publish(5)
+    first_seq = (await bench.client.jetstream().stream_info(STREAM)).state.first_seq
+    assert first_seq > 6, "the limit has taken messages the archive does not hold"
     report = await bench.archive()
     (gap,) = bench.gaps()
+    missing = first_seq - 6
     assert (gap["layer"], gap["cause"], gap["start_seq"], gap["end_seq"], gap["missing_count"], gap["status"]) == (
         "stream",
         "retention",
         6,
-        16,
-        10,
+        first_seq,
+        missing,
         "permanent",
     )
-    assert bench.numbers() == [*range(1, 6), *range(16, 26)]
-    assert report.missing == 10
+    assert bench.numbers() == [*range(1, 6), *range(first_seq, 26)]
+    assert report.missing == missing
 
 
 async def test_a_purge_of_what_is_archived_is_no_gap(bench: Bench) -> None:

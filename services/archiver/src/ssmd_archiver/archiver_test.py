@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_archiver.consumer import RawMessage
-from ssmd_archiver.disk import Disk, explain
+from ssmd_archiver.disk import Disk, explain, low_space
 from ssmd_archiver.maintenance import rebuild_feed, seal_feed
 from ssmd_archiver.recovery import recover
 from ssmd_archiver.run import writer_lock
@@ -377,6 +377,67 @@ async def test_a_large_batch_becomes_one_block_not_one_write_a_message(tmp_path:
     await archive(tmp_path, trades(5000), interval_s=86_400)
     index = (tmp_path / "kalshi" / DATE / "_evidence" / "0000.index.jsonl").read_bytes()
     assert index.count(b'"kind":"block"') == 1
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "names"),
+    [
+        (1, ["235958", "235959", "000000"]),
+        (15, ["235945", "000000"]),
+        (90, ["235830", "000000"]),
+        (7 * 60, ["2355", "0000"]),
+        (15 * 60, ["2345", "0000"]),
+        (3600, ["2300", "0000"]),
+        (7 * 3600, ["2100", "0000"]),
+        (86_400, ["0000", "0000"]),
+    ],
+)
+async def test_every_interval_turns_at_midnight_and_names_its_windows(
+    tmp_path: Path, interval_s: int, names: list[str]
+) -> None:
+    stream = Stream()
+    for at in ("23T23:59:58Z", "23T23:59:59.999999999Z", "24T00:00:00Z"):
+        stream.trade(at_ns=from_rfc3339(f"2026-11-{at}"))
+    await archive(tmp_path, stream, interval_s=interval_s)
+    files = [*manifest_of(tmp_path).files, *manifest_of(tmp_path, "2026-11-24").files]
+    assert [entry.name.removesuffix(".jsonl.gz") for entry in files] == names
+    assert sum(entry.records for entry in files) == 3
+    verified(tmp_path)
+
+
+async def test_segments_end_at_their_bound_of_bytes(tmp_path: Path) -> None:
+    await archive(tmp_path, trades(25), interval_s=86_400, max_bytes=80)
+    manifest = manifest_of(tmp_path)
+    assert len(manifest.files) > 2
+    assert all(entry.bytes <= 80 for entry in manifest.files)
+    assert [entry.seal_reason for entry in manifest.files[:-1]] == ["size"] * (len(manifest.files) - 1)
+    assert [entry.name for entry in manifest.files[:3]] == ["0000.jsonl.gz", "0000-1.jsonl.gz", "0000-2.jsonl.gz"]
+    verified(tmp_path)
+
+
+async def test_a_sealed_file_that_is_gone_is_told_at_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await archive(tmp_path, trades(12))
+    for path in (tmp_path / "kalshi" / DATE).rglob("120000.*"):
+        path.unlink()
+    await start(tmp_path).write_manifests(now=True)
+    said = capsys.readouterr()
+    assert "sealed_files_missing" in said.out + said.err
+    assert [entry.name for entry in manifest_of(tmp_path).files] == ["120010.jsonl.gz"]
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EIO, errno.EDQUOT])
+def test_a_refused_write_names_the_file_and_what_to_do(number: int) -> None:
+    text = str(explain(OSError(number, ""), Path("/archive/kalshi/x")))
+    assert text.startswith("/archive/kalshi/x: cannot write: ")
+    assert text.endswith(")"), "a remedy"
+
+
+def test_a_disk_is_called_nearly_full_before_it_is() -> None:
+    assert low_space(6, 100) is None
+    assert low_space(5, 100) is None
+    assert low_space(4, 100) is not None
 
 
 def test_one_folder_has_one_writer_and_the_refusal_names_it(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def rebuild(config: ConfigOption = None, data: DataOption = None, feed: FeedOpti
     base, feeds = _archive(config, data, feed)
     for name in feeds:
         written = rebuild_feed(base, name, Disk())
-        print(f"{name}: {len(written)} manifests written")  # noqa: T201 - the CLI's voice
+        print(f"{name}: {_count(len(written), 'manifest')} written")  # noqa: T201 - the CLI's voice
 
 
 @app.command()

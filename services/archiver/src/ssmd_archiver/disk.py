@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ssmd_common.errors import ArchiveBusyError, ArchiveError
 
-__all__ = ["Disk", "FolderLock", "explain"]
+__all__ = ["Disk", "FolderLock", "explain", "low_space"]
 
 
 class Disk:
@@ -93,6 +93,16 @@ class Disk:
     def remove(self, path: Path) -> None:
         """Remove a file that never came to count."""
         path.unlink(missing_ok=True)
+
+
+LOW_FRACTION = 0.05
+
+
+def low_space(free_bytes: int, total_bytes: int) -> str | None:
+    """Return why a disk is called nearly full, before it is; None where it is not."""
+    if free_bytes >= total_bytes * LOW_FRACTION:
+        return None
+    return f"{free_bytes / 2**30:.1f} GiB free, below {LOW_FRACTION:.0%} of the disk: free space, or give it more"
 
 
 _REMEDIES = {

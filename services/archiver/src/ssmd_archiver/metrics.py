@@ -42,3 +42,4 @@ class ArchiverMetrics:
         self.unsealed_seconds = metrics.gauge(
             "ssmd_archiver_unsealed_age", "s", "Span of server time in the open segment"
         )
+        self.disk_free = metrics.gauge("ssmd_archiver_disk_free", "By", "Free space on the archive's disk")

@@ -16,7 +16,7 @@ from ssmd_archiver.archiver import Archiver, FeedSettings
 from ssmd_archiver.catalog import Catalog
 from ssmd_archiver.compression import compressor
 from ssmd_archiver.consumer import PullConsumer
-from ssmd_archiver.disk import Disk, FolderLock
+from ssmd_archiver.disk import Disk, FolderLock, low_space
 from ssmd_archiver.epoch import Position
 from ssmd_archiver.metrics import ArchiverMetrics
 from ssmd_archiver.reading import StreamReader, check_stream, consumer_ack_floor, is_shared
@@ -40,7 +40,6 @@ log = structlog.get_logger()
 LOOK_EVERY_S = 1.0
 STEP_WAIT_S = 0.2
 DRAIN_TIMEOUT_S = 20.0
-DISK_LOW_FRACTION = 0.05
 INBOX_PREFIX = "_INBOX_arch"
 
 
@@ -80,6 +79,7 @@ async def run_archiver(
         _check_identity(recovered, subjects, config.nats.stream, base)
         health.ready.ok("archive")
         health.ready.check("disk", lambda: _disk_problem(base))
+        counts.disk_free.observe(lambda: float(shutil.disk_usage(base).free))
         connection = _Connection(health)
         settings = await asyncio.to_thread(config.nats.with_secrets, os.environ)
         try:
@@ -179,9 +179,7 @@ async def _refuse_lost_archive(client: NatsClient, config: ArchiverConfig, base:
 
 def _disk_problem(base: Path) -> str | None:
     usage = shutil.disk_usage(base)
-    if usage.free < usage.total * DISK_LOW_FRACTION:
-        return f"{base} has {usage.free / 2**30:.1f} GiB free, below {DISK_LOW_FRACTION:.0%}"
-    return None
+    return low_space(usage.free, usage.total)
 
 
 class _Connection:
