@@ -6,7 +6,7 @@ from enum import Enum
 
 import msgspec
 
-__all__ = ["Answer", "Verdict", "read_answer"]
+__all__ = ["DUPLICATE", "STORED", "Answer", "Verdict", "read_answer"]
 
 _STREAM_FULL = frozenset({10077, 10047, 10023})
 _TOO_LARGE = 10054
@@ -52,8 +52,10 @@ class _PubAck(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_PubAck).decode
 _STATUS_LINE = b"NATS/1.0 "
-_STORED = Answer(Verdict.STORED)
-_DUPLICATE = Answer(Verdict.DUPLICATE)
+STORED = Answer(Verdict.STORED)
+"""The one answer that says the message is stored."""
+DUPLICATE = Answer(Verdict.DUPLICATE)
+"""The one answer that says the message was there already."""
 
 
 def read_answer(headers: bytes | None, payload: bytes) -> Answer:
@@ -68,7 +70,7 @@ def read_answer(headers: bytes | None, payload: bytes) -> Answer:
         return Answer(_verdict(ack.error), f"{ack.error.description} ({ack.error.err_code or ack.error.code})")
     if ack.seq <= 0:
         return Answer(Verdict.OTHER, "an answer without a sequence")
-    return _DUPLICATE if ack.duplicate else _STORED
+    return DUPLICATE if ack.duplicate else STORED
 
 
 def _read_status(headers: bytes) -> Answer:

@@ -62,6 +62,19 @@ class Message(msgspec.Struct, frozen=True, gc=False):
         """What the server counts against ``max_payload``."""
         return len(self.headers) + len(self.payload)
 
+    def command(self, reply_prefix: bytes, token: int) -> bytes:
+        """Return the protocol command that publishes it; its answer comes to the prefix and the token."""
+        headers, payload = self.headers, self.payload
+        return b"HPUB %b %b%d %d %d\r\n%b%b\r\n" % (
+            self.subject,
+            reply_prefix,
+            token,
+            len(headers),
+            len(headers) + len(payload),
+            headers,
+            payload,
+        )
+
 
 class Capture:
     """Makes the messages of one session.

@@ -14,50 +14,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
 import structlog
 
-from ssmd_connector.answers import Verdict, read_answer
+from ssmd_connector.answers import DUPLICATE, STORED, Verdict, read_answer
+from ssmd_connector.holding import Holding
+from ssmd_connector.refusals import Refusals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from ssmd_common.nats.connection import NatsClient
     from ssmd_connector.capture import Message
+    from ssmd_connector.holding import Entry
     from ssmd_connector.ledger import Ledger
     from ssmd_connector.metrics import ConnectorMetrics
-    from ssmd_connector.spool import Mark, Spool
+    from ssmd_connector.spool import Spool
 
 __all__ = ["Publisher"]
 
 log = structlog.get_logger()
 
 _BLOCK_MESSAGES = 512
-_BLOCK_BYTES = 512 * 1024
 _TICK_S = 0.25
 _AWAY_S = 1.0
 _PROBE_WINDOW = 16
-_LOG_EVERY_S = 10.0
 _UNRESPONSIVE_TIMEOUTS = 3
 _MAX_BACKOFF_DOUBLINGS = 4
 _SUBSTITUTE_BYTES = 1024
-_ENTRY_OVERHEAD_BYTES = 300
-"""What a held message costs beside its bytes, so that the memory bound holds for small ones too."""
-
-
-class _Entry:
-    """One message held in memory."""
-
-    __slots__ = ("attempts", "due", "mark", "message", "size")
-
-    def __init__(self, message: Message, mark: Mark | None = None) -> None:
-        self.message = message
-        self.mark = mark
-        self.size = message.size + _ENTRY_OVERHEAD_BYTES
-        self.due = 0.0
-        self.attempts = 0
 
 
 class Publisher:
@@ -93,28 +78,24 @@ class Publisher:
         self._window = window
         self._window_now = window
         self._ack_timeout_s = ack_timeout_s
-        self._memory_bytes = memory_bytes
-        self._spool = spool
+        self._holding = Holding(memory_bytes=memory_bytes, spool=spool, spooled=metrics.spooled)
         self._ledger = ledger
         self._substitute = substitute
         self._metrics = metrics
+        self._pubacks = metrics.pubacks
         self._token = 0
-        self._in_flight: dict[int, _Entry] = {}
-        self._waiting: deque[_Entry] = deque()
-        self._spool_order: deque[tuple[int, Mark]] = deque()
-        self._held_bytes = 0
+        self._in_flight: dict[int, Entry] = {}
         self._work = asyncio.Event()
         self._room = asyncio.Event()
         self._sampled: dict[int, float] = {}
+        self._answered = self._stored = False
         self._last_answer_at = self._last_stored_at = time.monotonic()
         self._away_since: float | None = None
-        self._spool_failed = False
-        self._said_at: dict[Verdict, float] = {}
-        self._refusing: Verdict | None = None
+        self._refusals = Refusals(metrics)
         self._reply_prefix = b""
         metrics.window_depth.observe(lambda: len(self._in_flight))
-        metrics.waiting.observe(lambda: len(self._waiting))
-        metrics.memory_bytes.observe(lambda: self._held_bytes)
+        metrics.waiting.observe(lambda: len(self._holding.waiting))
+        metrics.memory_bytes.observe(lambda: self._holding.memory_used)
         metrics.spool_bytes.observe(lambda: spool.size_bytes if spool is not None else 0)
 
     @property
@@ -126,33 +107,41 @@ class Publisher:
     @property
     def is_idle(self) -> bool:
         """Whether every message brought so far has its acknowledgement."""
-        return not (self._in_flight or self._waiting) and (self._spool is None or self._spool.is_empty)
+        return not self._in_flight and self._holding.is_empty
 
     @property
     def is_spooling(self) -> bool:
         """Whether messages wait on disk."""
-        return self._spool is not None and not self._spool.is_empty
+        return self._holding.is_spooling
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether NATS is away and all that is held lies on disk: waiting for acknowledgements is in vain."""
+        return self._is_away(time.monotonic()) and not self.unacknowledged and self.is_spooling
 
     @property
     def unacknowledged(self) -> int:
         """Messages in memory without acknowledgement; the spool's are beside it."""
-        return len(self._in_flight) + len(self._waiting)
+        return len(self._in_flight) + len(self._holding.waiting)
 
     def try_put(self, message: Message) -> bool:
         """Take a message if there is room now; the hot path."""
-        spool = self._spool
-        # Behind the spool, unless younger messages wait in memory already.
-        if spool is not None and not spool.is_empty and not self._waiting and self._spool_append([message]):
-            return True
-        return self._put_in_memory(message)
+        if not self._holding.put(message):
+            return False
+        self._work.set()
+        return True
 
     async def put(self, message: Message) -> None:
         """Take a message, waiting for room; returning is the only sign, there is no failure."""
+        stalled = False
         while not self.try_put(message):
-            if not self._spill():
+            if self._holding.spill(connected=self._nc.is_connected):
+                continue
+            if not stalled:
+                stalled = True
                 self._metrics.stalls.add()
-                self._room.clear()
-                await self._room.wait()
+            self._room.clear()
+            await self._room.wait()
 
     async def run(self) -> None:
         """Send, read answers and retry, until cancelled."""
@@ -167,10 +156,13 @@ class Publisher:
             await self._nc.unsubscribe_raw(subscription)
 
     async def drained(self, timeout_s: float) -> bool:
-        """Wait until everything is acknowledged, at most ``timeout_s``; return whether it is."""
+        """Wait until everything is acknowledged, at most ``timeout_s``; return whether it is.
+
+        Where NATS is away and everything lies on disk there is nothing to wait for.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while not self.is_idle:
+                while not (self.is_idle or self.is_parked):
                     self._room.clear()
                     await self._room.wait()
         return self.is_idle
@@ -178,8 +170,8 @@ class Publisher:
     def keep_rest(self) -> int:
         """Move what is left in memory to the spool before the process ends; return how much could not be kept."""
         self._recall()
-        self._spill()
-        return len(self._waiting)
+        self._holding.spill(connected=self._nc.is_connected)
+        return len(self._holding.waiting)
 
     def on_disconnected(self) -> None:
         """Take note that the connection is lost: what is in flight has to be sent again."""
@@ -192,73 +184,45 @@ class Publisher:
         self._recall()
         self._work.set()
 
-    def _put_in_memory(self, message: Message) -> bool:
-        entry = _Entry(message)
-        if self._held_bytes + entry.size > self._memory_bytes and self._held_bytes:
-            return False
-        self._held_bytes += entry.size
-        self._waiting.append(entry)
-        self._work.set()
-        return True
-
     async def _send(self) -> None:
-        """Write blocks of messages while the window has room."""
+        """Write blocks of messages while the window has room; woken by new messages and by answers."""
         while True:
             await self._work.wait()
-            room = self._window_now - len(self._in_flight)
-            entries = self._take(min(room, _BLOCK_MESSAGES)) if room > 0 and self._nc.is_connected else []
-            if entries:
+            self._work.clear()
+            self._holding.let_go(self._in_flight)
+            self._room.set()
+            while self._nc.is_connected and (room := self._window_now - len(self._in_flight)) > 0:
+                entries = self._holding.take(min(room, _BLOCK_MESSAGES))
+                if not entries:
+                    break
                 await self._write(entries)
-            else:
-                self._work.clear()
 
-    def _take(self, count: int) -> list[_Entry]:
-        """Return the oldest messages that are not in flight: those on disk, then those in memory."""
-        spool = self._spool
-        if spool is not None and spool.has_unread:
-            entries = [_Entry(message, mark) for message, mark in spool.read(count)]
-            self._held_bytes += sum(entry.size for entry in entries)
-            return entries
-        entries = []
-        size = 0
-        while self._waiting and len(entries) < count and size < _BLOCK_BYTES:
-            entry = self._waiting.popleft()
-            size += entry.size
-            entries.append(entry)
-        return entries
-
-    async def _write(self, entries: Iterable[_Entry]) -> None:
+    async def _write(self, entries: list[Entry]) -> None:
         now = time.monotonic()
-        limit, first = self.limit, self._token + 1
+        limit, token, in_flight = self.limit, self._token, self._in_flight
+        self._sampled[token + 1] = now
         parts: list[bytes] = []
+        fresh = 0
         for entry in entries:
-            if entry.message.size > limit:
+            # `size` is never below the message's own.
+            if entry.size > limit and entry.message.size > limit:
                 self._replace(entry, limit)
-            self._token += 1
-            self._arm(entry, now)
-            self._in_flight[self._token] = entry
+            token += 1
+            in_flight[token] = entry
             if entry.mark is not None:
-                self._spool_order.append((self._token, entry.mark))
-            if entry.attempts == 0:
-                self._metrics.messages_published.add()
-            parts.append(self._command(self._token, entry.message))
-        self._sampled[first] = now
+                self._holding.sent(token, entry.mark)
+            self._arm(entry, now)
+            fresh += not entry.attempts
+            parts.append(entry.message.command(self._reply_prefix, token))
+        self._token = token
+        self._metrics.messages_published.add(fresh)
         await self._nc.write_block(b"".join(parts))
 
-    def _arm(self, entry: _Entry, now: float) -> None:
-        entry.due = now + self._ack_timeout_s * 2 ** min(entry.attempts, _MAX_BACKOFF_DOUBLINGS)
-
-    def _command(self, token: int, message: Message) -> bytes:
-        headers, payload = message.headers, message.payload
-        return b"HPUB %b %b%d %d %d\r\n%b%b\r\n" % (
-            message.subject,
-            self._reply_prefix,
-            token,
-            len(headers),
-            len(headers) + len(payload),
-            headers,
-            payload,
-        )
+    def _arm(self, entry: Entry, now: float) -> None:
+        timeout_s = self._ack_timeout_s
+        if entry.attempts:
+            timeout_s *= 2 ** min(entry.attempts, _MAX_BACKOFF_DOUBLINGS)
+        entry.due = now + timeout_s
 
     def _on_answer(self, subject: bytes, _reply: bytes, headers: bytes | None, payload: bytes) -> None:
         """Match an answer to its message; called from the client's read loop, so it must not raise."""
@@ -267,64 +231,45 @@ class Publisher:
         entry = self._in_flight.get(token)
         if entry is None:
             return
-        self._last_answer_at = time.monotonic()
+        self._answered = True
         answer = read_answer(headers, payload)
-        if answer.verdict is Verdict.STORED or answer.verdict is Verdict.DUPLICATE:
-            self._stored(token, entry, duplicate=answer.verdict is Verdict.DUPLICATE)
+        if answer is STORED:
+            self._take_stored(token, entry)
+        elif answer is DUPLICATE:
+            self._metrics.duplicates.add()
+            self._take_stored(token, entry)
         else:
             self._refused(entry, answer.verdict, answer.text)
 
-    def _stored(self, token: int, entry: _Entry, *, duplicate: bool) -> None:
+    def _take_stored(self, token: int, entry: Entry) -> None:
         del self._in_flight[token]
-        self._held_bytes -= entry.size
-        self._metrics.pubacks.add()
-        if duplicate:
-            self._metrics.duplicates.add()
+        self._holding.memory_used -= entry.size
+        self._pubacks.value += 1
         message = entry.message
         if message.frame_no:
             self._ledger.acked(message.connection, message.frame_no)
-        sent_at = self._sampled.pop(token, None)
-        if sent_at is not None and entry.attempts == 0:
-            self._metrics.puback_latency.record(self._last_answer_at - sent_at)
-        self._last_stored_at = self._last_answer_at
+        if token in self._sampled:
+            sent_at = self._sampled.pop(token)
+            if not entry.attempts:
+                self._metrics.puback_latency.record(time.monotonic() - sent_at)
+        self._stored = True
         if self._window_now < self._window:
             self._window_now = min(self._window, self._window_now * 2)
-        if self._refusing is not None:
-            log.info("publish_accepted_again", after=self._refusing.value)
-            self._refusing = None
-        if self._spool_order:
-            self._commit()
-        self._room.set()
+        if self._refusals.latest is not None:
+            self._refusals.end()
         self._work.set()
 
-    def _commit(self) -> None:
-        """Let the spool go as far as its messages are acknowledged without a hole."""
-        done: Mark | None = None
-        while self._spool_order and self._spool_order[0][0] not in self._in_flight:
-            done = self._spool_order.popleft()[1]
-        if done is not None and self._spool is not None:
-            self._spool.commit(done)
-            if self._spool.is_empty:
-                log.info("spool_drained")
-
-    def _refused(self, entry: _Entry, verdict: Verdict, text: str) -> None:
+    def _refused(self, entry: Entry, verdict: Verdict, text: str) -> None:
         now = time.monotonic()
-        self._metrics.refusals.add(reason=verdict.value)
+        self._refusals.take(verdict, text, unacknowledged=self.unacknowledged)
         entry.due = now + verdict.retry_after_s
         if verdict is Verdict.TOO_LARGE and len(entry.message.payload) > _SUBSTITUTE_BYTES:
             self._replace(entry, self.limit)
             entry.due = now
-        if self._refusing is not verdict or now - self._said_at.get(verdict, now) >= _LOG_EVERY_S:
-            self._said_at[verdict] = now
-            self._refusing = verdict
-            log.warning(_EVENT_OF[verdict], answer=text, unacknowledged=self.unacknowledged, retrying=True)
 
-    def _replace(self, entry: _Entry, limit: int) -> None:
+    def _replace(self, entry: Entry, limit: int) -> None:
         """Put the message that tells of a frame too large in its place."""
-        self._held_bytes -= entry.size
-        entry.message = self._substitute(entry.message, limit)
-        entry.size = entry.message.size + _ENTRY_OVERHEAD_BYTES
-        self._held_bytes += entry.size
+        self._holding.replace(entry, self._substitute(entry.message, limit))
         self._metrics.oversize.add()
 
     async def _watch(self) -> None:
@@ -332,8 +277,15 @@ class Publisher:
         while True:
             await asyncio.sleep(_TICK_S)
             now = time.monotonic()
+            if self._answered:
+                self._last_answer_at = now
+            if self._stored:
+                self._last_stored_at = now
+            self._answered = self._stored = False
             if self._is_stalled(now):
                 self._fall_back()
+            # Whoever waits for room looks again: it may be at an end for another reason.
+            self._room.set()
             if not self._nc.is_connected:
                 continue
             overdue = [(token, entry) for token, entry in self._in_flight.items() if entry.due <= now]
@@ -354,15 +306,18 @@ class Publisher:
                     await self._nc.force_reconnect()
             self._work.set()
 
+    def _is_away(self, now: float) -> bool:
+        return self._away_since is not None and now - self._away_since >= _AWAY_S
+
     def _is_stalled(self, now: float) -> bool:
         if self._away_since is not None:
-            return now - self._away_since >= _AWAY_S
+            return self._is_away(now)
         oldest = next(iter(self._in_flight.values()), None)
         if oldest is None or (oldest.attempts == 0 and oldest.due > now):
             return False
         return now - self._last_stored_at > self._ack_timeout_s
 
-    async def _retry(self, overdue: list[tuple[int, _Entry]], now: float) -> None:
+    async def _retry(self, overdue: list[tuple[int, Entry]], now: float) -> None:
         for start in range(0, len(overdue), _BLOCK_MESSAGES):
             part = overdue[start : start + _BLOCK_MESSAGES]
             for _, entry in part:
@@ -371,68 +326,24 @@ class Publisher:
                 entry.attempts += 1
                 self._arm(entry, now)
             self._metrics.retries.add(len(part))
-            await self._nc.write_block(b"".join(self._command(token, entry.message) for token, entry in part))
+            await self._nc.write_block(
+                b"".join(entry.message.command(self._reply_prefix, token) for token, entry in part)
+            )
 
     def _recall(self) -> None:
-        """Take everything in flight back to the front of the waiting, or leave it to the spool it came from."""
+        """Take everything in flight back, to be sent again."""
         entries = list(self._in_flight.values())
         self._in_flight.clear()
         self._sampled.clear()
-        if self._spool is not None and self._spool_order:
-            self._spool_order.clear()
-            self._spool.rewind()
-        kept = [entry for entry in entries if entry.mark is None]
-        self._held_bytes -= sum(entry.size for entry in entries if entry.mark is not None)
-        for entry in kept:
-            entry.attempts += 1
-        self._metrics.retries.add(len(kept))
-        self._waiting.extendleft(reversed(kept))
+        self._metrics.retries.add(self._holding.take_back(entries))
 
     def _fall_back(self) -> None:
         """Take what is in flight to the disk too: JetStream is away, or stores nothing."""
-        if self._spool is None or self._spool_failed:
+        holding = self._holding
+        if not holding.can_spill:
             return
-        if any(entry.mark is None for entry in self._in_flight.values()) or self._waiting:
+        if holding.waiting or any(entry.mark is None for entry in self._in_flight.values()):
             self._recall()
             self._window_now = min(self._window, _PROBE_WINDOW)
-            self._spill()
-
-    def _spill(self) -> bool:
-        """Move what waits in memory to the spool, as much as fits; return whether that made room."""
-        spool = self._spool
-        if spool is None or not self._waiting:
-            return False
-        was_empty = spool.is_empty
-        count = self._spool_append([entry.message for entry in self._waiting])
-        for _ in range(count):
-            self._held_bytes -= self._waiting.popleft().size
-        if was_empty and count:
-            log.warning("spooling", messages=count, connected=self._nc.is_connected)
-        if count:
-            self._room.set()
-        return count > 0
-
-    def _spool_append(self, messages: list[Message]) -> int:
-        """Write to the spool and return how many it took; a disk that refuses takes none."""
-        spool = self._spool
-        if spool is None or self._spool_failed or not spool.has_room(messages[0]):
-            return 0
-        try:
-            count = spool.append(messages)
-        except OSError as error:
-            self._spool_failed = True
-            remedy = "free the disk and start the connector again; until then memory is the only room"
-            log.error("spool_failed", error=error.strerror, remedy=remedy)  # noqa: TRY400 - the reason says it all
-            return 0
-        self._metrics.spooled.add(count)
-        self._work.set()
-        return count
-
-
-_EVENT_OF = {
-    Verdict.FULL: "publish_stream_full",
-    Verdict.TOO_LARGE: "publish_too_large",
-    Verdict.NO_STREAM: "publish_no_stream",
-    Verdict.BUSY: "publish_busy",
-    Verdict.OTHER: "publish_refused",
-}
+            holding.spill(connected=self._nc.is_connected)
+            self._work.set()

@@ -92,12 +92,12 @@ class Spool:
     @property
     def is_empty(self) -> bool:
         """Whether everything in it has its acknowledgement."""
-        return self._head >= self._end
+        return not self._sizes or self._head >= self._end
 
     @property
     def has_unread(self) -> bool:
         """Whether :meth:`read` has something to give."""
-        return bool(self._read_ahead) or self._cursor < self._end
+        return bool(self._read_ahead) or (bool(self._sizes) and self._cursor < self._end)
 
     def has_room(self, message: Message) -> bool:
         """Whether :meth:`append` would take this message."""
@@ -141,7 +141,7 @@ class Spool:
         for number in [number for number in self._sizes if number < self._head.file]:
             self._delete(number)
         if self.is_empty:
-            self._close_write()
+            self._close_write(sync=False)
             for number in list(self._sizes):
                 self._delete(number)
             self._head = self._cursor = Mark(self._write_no, 0)
@@ -180,9 +180,10 @@ class Spool:
         if self._sizes[self._write_no] >= self._file_bytes:
             self._close_write()
 
-    def _close_write(self) -> None:
+    def _close_write(self, *, sync: bool = True) -> None:
         if self._write_fd is not None:
-            os.fsync(self._write_fd)
+            if sync:
+                os.fsync(self._write_fd)
             os.close(self._write_fd)
             self._write_fd = None
             self._write_no += 1
