@@ -191,6 +191,7 @@ class FeedLoop:
     async def _close_when_acknowledged(self, track: Track, ended: Ended, stop: Stop) -> None:
         """Put the end on record behind the last frame's PubAck; a stop waits only so long for all of them.
 
+        It does not wait at all where NATS is away and everything lies on disk: the next life publishes it.
         Ends are recorded in the order in which the connections ended: the lock lets its waiters in as they came.
         """
         async with self._close_order:
@@ -198,7 +199,7 @@ class FeedLoop:
                 if stop.is_set():
                     if self._give_up_at is None:
                         self._give_up_at = time.monotonic() + self._plan.drain_s
-                    if time.monotonic() >= self._give_up_at:
+                    if time.monotonic() >= self._give_up_at or self._publisher.is_parked:
                         break
                 await asyncio.sleep(_SETTLE_TICK_S)
             await self._journal.close_track(track, ended)

@@ -45,6 +45,7 @@ INBOX_PREFIX = "_INBOX_conn"
 ACTIVE_BEAT_S = 10.0
 IDLE_BEATS = 6
 _STREAM_RETRY_S = 3.0
+_LAST_WORDS_S = 3.0
 
 
 async def run(plan: Plan, stop: Stop, *, health_addr: Address | None = None) -> int:
@@ -232,14 +233,13 @@ class _Service:
 
     async def _finish(self, cause: str) -> int:
         """Close the record; return how many messages could not be kept anywhere."""
-        drain_s = self._plan.drain_s
-        await self._loop.settled(drain_s + 1)
+        await self._loop.settled(self._plan.drain_s + 1)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(drain_s):
+            async with asyncio.timeout(_LAST_WORDS_S):
                 await self._journal.tell(
                     SessionEnded, cause=cause, connections=self._journal.connections, frames=self._journal.frames
                 )
-        drained = await self._publisher.drained(drain_s)
+        drained = await self._publisher.drained(_LAST_WORDS_S)
         left = 0 if drained else self._publisher.keep_rest()
         if left:
             log.error("messages_lost", messages=left, reason="NATS is away and the spool is full or not configured")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -243,6 +244,29 @@ async def test_nats_away_in_the_middle_costs_no_frame(nats_server: NatsServer, t
     assert sorted(trades) == list(range(1, total + 1))
     (closed,) = told(messages, events.ConnectionClosed)
     assert (closed.frames, closed.acked_through) == (total + 1, total + 1)
+
+
+async def test_a_stop_without_nats_and_spool_ends_soon_and_says_what_is_lost(
+    nats_server: NatsServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    done = asyncio.Event()
+
+    async def script(connection: ServerConnection, _number: int) -> None:
+        await answer_subscribe(connection)
+        await asyncio.to_thread(nats_server.kill)
+        for seq in range(1, 51):
+            await connection.send(trade(seq))
+        done.set()
+        await connection.wait_closed()
+
+    async with exchange(script) as url:
+        plan = replace(kalshi_plan(url, nats_server.url), drain_s=0.5)
+        async with running(plan) as (stop, task):
+            await settled(done)
+            stop.set("SIGTERM")
+            async with asyncio.timeout(15):
+                assert await task == 1
+    assert "messages_lost" in capfd.readouterr().out
 
 
 async def test_a_stop_while_nats_never_came_ends_in_order() -> None:
