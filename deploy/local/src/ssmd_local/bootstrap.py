@@ -80,7 +80,11 @@ def console_script(python: Path, package: str) -> str:
     return f"""#!/bin/sh
 '''exec' "{python}" "$0" "$@"
 ' '''
+import signal
 import sys
+
+# Until the program takes signals itself, a Ctrl-C ends it without a word.
+signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
 
 from {package}.cli import main
 
