@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -136,11 +136,13 @@ class Bench:
         server: Where the frames go.
         folder: Holds the environment's file, the exchange's keys and the spool.
         keys: The folder with the connector's key; None for an exchange open to all.
+        administrator: What reads the stream; anybody may unless the server says otherwise.
     """
 
     server: NatsServer
     folder: Path
     keys: Path | None = None
+    administrator: dict[str, str] = field(default_factory=dict)
 
     @property
     def spool(self) -> Path:
@@ -187,10 +189,10 @@ class Bench:
         return Plan.of(load_feed(FEED), load_environment(self.write(exchange_url, **more)), {})
 
     @contextlib.asynccontextmanager
-    async def capturing(self, exchange_url: str, **more: Any) -> AsyncIterator[Stop]:
+    async def capturing(self, exchange_url: str, *, drain_s: float = 10.0, **more: Any) -> AsyncIterator[Stop]:
         """Run a connector in this process; it is stopped in order at the end, and has to end well."""
         stop = Stop()
-        task = asyncio.create_task(run(self.plan(exchange_url, **more), stop))
+        task = asyncio.create_task(run(replace(self.plan(exchange_url, **more), drain_s=drain_s), stop))
         try:
             yield stop
         finally:
@@ -206,7 +208,8 @@ class Bench:
 
     async def recorded(self) -> Recorded:
         """Read the whole stream."""
-        client = await connect(NatsSettings(url=self.server.url), name="reader")
+        settings = NatsSettings.model_validate({"url": self.server.url, **self.administrator})
+        client = await connect(settings, name="reader")
         try:
             info = await stream_info(client, STREAM)
             found: list[StoredMessage | None] = []
