@@ -258,6 +258,40 @@ async def test_an_interruption_begins_at_the_last_frame_also_after_a_restart(tmp
     assert manifest_of(restarted).gaps == [gap]
 
 
+async def test_every_kind_of_gap_ends_in_the_manifest(tmp_path: Path) -> None:
+    stream = trades(3)
+    for number in (1, 2):
+        stream.event(
+            events.ExchangeGap(
+                session=SESSION,
+                connection=1,
+                at_ns=T0 + number,
+                gap_no=number,
+                key="sid:1",
+                after_seq=10 * number,
+                next_seq=10 * number + 4,
+                missing_count=3,
+                frame_no=3,
+            )
+        )
+    stream.event(events.ExchangeResynced(session=SESSION, connection=1, at_ns=T0 + 9, gap_no=1, key="sid:1"))
+    stream.frames += 1  # a frame that was acknowledged and never came
+    stream.trade()
+    stream.close("peer_closed")
+    await archive(tmp_path, stream)
+    told = {
+        (gap.layer, gap.cause, gap.status): (gap.epoch, gap.key, gap.start_seq, gap.end_seq, gap.missing_count)
+        for gap in manifest_of(tmp_path).gaps
+    }
+    assert told == {
+        ("exchange", "sequence_skipped", "resynced"): (1, f"{SESSION}.1/sid:1", 11, 14, 3),
+        ("exchange", "sequence_skipped", "permanent"): (1, f"{SESSION}.1/sid:1", 21, 24, 3),
+        ("stream", "frames_missing", "permanent"): (1, f"{SESSION}.1", 4, 5, 1),
+        ("connection", "peer_closed", "open"): (1, f"{SESSION}.1", 6, None, None),
+    }
+    assert verified(tmp_path).lost == 1
+
+
 async def test_rebuild_derives_the_identical_manifest(tmp_path: Path) -> None:
     stream = trades(25)
     del stream.messages[12]
@@ -321,6 +355,20 @@ async def test_an_open_segment_can_be_sealed_by_hand(tmp_path: Path) -> None:
     verified(tmp_path)
 
 
+class _FullDisk(Disk):
+    """A disk that is full in the middle of the nth write."""
+
+    def __init__(self, writes: int) -> None:
+        self.writes = writes
+
+    def append(self, fd: int, data: bytes, path: Path) -> None:
+        self.writes -= 1
+        if self.writes < 0:
+            super().append(fd, data[: len(data) // 2], path)
+            raise explain(OSError(errno.ENOSPC, ""), path)
+        super().append(fd, data, path)
+
+
 class _FailingDisk(Disk):
     """A disk that fails at the nth sync."""
 
@@ -341,6 +389,18 @@ async def test_nothing_is_acknowledged_before_it_is_durable(tmp_path: Path) -> N
     await archiver.commit()
     assert archiver.last_reply == f"$JS.ACK.PROD_KALSHI.arch.1.6.6.{T0 + 5 * SECOND_NS}.0"
     await archiver.close(seal=True)
+
+
+@pytest.mark.parametrize("writes", [1, 2, 3])
+async def test_a_disk_full_in_the_middle_of_a_block_costs_nothing(tmp_path: Path, writes: int) -> None:
+    stream = trades(5)
+    archiver = start(tmp_path, disk=_FullDisk(writes))
+    await archiver.take_in(stream.deliver(0), 1)
+    with pytest.raises(ArchiveError, match=r"No space left on device \(free space on the disk"):
+        await archiver.commit()
+    assert archiver.last_reply is None
+    await archive(tmp_path, stream)
+    assert verified(tmp_path).records == 5
 
 
 @pytest.mark.parametrize("syncs", [1, 2, 3])

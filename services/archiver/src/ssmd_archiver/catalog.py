@@ -6,6 +6,7 @@ so those are loaded with it.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +16,13 @@ import structlog
 from ssmd_archiver.disk import Disk
 from ssmd_common.archive.derivation import SegmentSummary, derive_manifest, gaps_of_day, summarise
 from ssmd_common.archive.gaps import Gap
-from ssmd_common.archive.index import read_index
+from ssmd_common.archive.index import GapRecord, Header, read_index
 from ssmd_common.archive.layout import DATA_SUFFIX, DayPaths, day_paths, list_days
 from ssmd_common.archive.manifest import Manifest, encode_manifest, parse_manifest
 from ssmd_common.archive.times import DAY_NS, date_of
 from ssmd_common.errors import ArchiveError
 
-__all__ = ["SKEW", "Catalog", "load_day"]
+__all__ = ["SKEW", "Catalog", "days_touched", "load_day", "recorded_gaps", "write_manifest"]
 
 log = structlog.get_logger()
 
@@ -44,6 +45,48 @@ def load_day(day: DayPaths) -> list[SegmentSummary]:
             raise ArchiveError("index has no header", where=str(path), remedy="restore it from a backup")
         summaries.append(summarise(index, data, where=str(path)))
     return sorted(summaries, key=lambda summary: summary.order)
+
+
+def recorded_gaps(days: list[DayPaths]) -> tuple[list[Gap], Header | None]:
+    """Return the gaps that sealed indexes record, in the order written, and the newest header.
+
+    A gap may be recorded in a later day's index than the day it touches, so this comes before any day is looked at.
+    Damaged indexes are passed over. Memory grows with the gaps, not with the archive.
+    """
+    gaps: list[Gap] = []
+    newest: Header | None = None
+    for day in days:
+        indexes = []
+        for stem in day.sealed_stems():
+            data = day.sealed(stem).index.read_bytes()
+            with contextlib.suppress(ArchiveError):
+                index = read_index(data, where=stem)
+                if index is not None:
+                    indexes.append(index)
+        for index in sorted(indexes, key=lambda index: (index.header.epoch, index.last_seq or 0)):
+            gaps.extend(line.gap for line in index.lines() if isinstance(line, GapRecord))
+            newest = index.header
+    return gaps, newest
+
+
+def days_touched(gap: Gap) -> Iterator[dt.date]:
+    """Iterate over the days a gap overlaps, from its start to where it is known to reach."""
+    end_ns = max(gap.end_ns if gap.end_ns is not None else gap.detected_ns, gap.start_ns + 1)
+    for day in range(gap.start_ns // DAY_NS, (end_ns - 1) // DAY_NS + 1):
+        yield date_of(day * DAY_NS)
+
+
+def write_manifest(
+    disk: Disk, day: DayPaths, header: Header, summaries: list[SegmentSummary], gaps: list[Gap]
+) -> bool:
+    """Derive and write a day's manifest; False where the day has nothing to tell."""
+    of_day = gaps_of_day(gaps, day.date)
+    if not summaries and not of_day:
+        return False
+    manifest = derive_manifest(header=header, date=day.date, segments=summaries, gaps=of_day)
+    disk.make_folder(day.folder)
+    disk.replace(day.manifest, encode_manifest(manifest))
+    return True
 
 
 class Catalog:
@@ -79,14 +122,6 @@ class Catalog:
                     log.error("sealed_files_missing", day=day.date.isoformat(), files=gone, remedy="restore them")
                 self._dirty.add(day.date)
 
-    def mark_all(self) -> None:
-        """Mark every day, and every day a gap touches, to be derived again."""
-        for day in list_days(self._base, self._feed):
-            self._dirty.add(day.date)
-            for summary in self._summaries(day.date):
-                for gap in summary.gaps:
-                    self._dirty.update(self._touched(gap))
-
     def _listed(self, day: DayPaths) -> Manifest | None:
         try:
             return parse_manifest(day.manifest.read_bytes(), where=str(day.manifest))
@@ -108,14 +143,8 @@ class Catalog:
         known[:] = sorted([s for s in known if s.header.name != stem] + [summary], key=lambda s: s.order)
         self._dirty.add(day.date)
         for gap in summary.gaps:
-            self._dirty.update(self._touched(gap))
+            self._dirty.update(days_touched(gap))
         return summary
-
-    def _touched(self, gap: Gap) -> Iterator[dt.date]:
-        """Iterate over the days a gap overlaps, from its start to where it is known to reach."""
-        end_ns = max(gap.end_ns if gap.end_ns is not None else gap.detected_ns, gap.start_ns + 1)
-        for day in range(gap.start_ns // DAY_NS, (end_ns - 1) // DAY_NS + 1):
-            yield date_of(day * DAY_NS)
 
     def _summaries(self, date: dt.date) -> list[SegmentSummary]:
         if date not in self._days:
@@ -132,13 +161,9 @@ class Catalog:
         records = [gap for date in later for summary in self._summaries(date) for gap in summary.gaps]
         newest = next((self._days[date][-1] for date in reversed(later) if self._days[date]), None)
         for date in written:
-            day = day_paths(self._base, self._feed, date)
-            gaps = gaps_of_day(records, date)
-            summaries = self._summaries(date)
-            if newest is not None and (summaries or gaps):
-                manifest = derive_manifest(header=newest.header, date=date, segments=summaries, gaps=gaps)
-                self._disk.make_folder(day.folder)
-                self._disk.replace(day.manifest, encode_manifest(manifest))
+            if newest is not None:
+                day = day_paths(self._base, self._feed, date)
+                write_manifest(self._disk, day, newest.header, self._summaries(date), records)
         self._dirty.clear()
         for date in [date for date in self._days if date < max(self._days)]:
             del self._days[date]

@@ -6,11 +6,13 @@ import datetime as dt
 import time
 from pathlib import Path
 
-from ssmd_archiver.catalog import Catalog
+from ssmd_archiver.catalog import Catalog, days_touched, load_day, recorded_gaps, write_manifest
 from ssmd_archiver.disk import Disk
 from ssmd_archiver.recovery import recover
 from ssmd_archiver.rotation import Reason
 from ssmd_archiver.run import writer_lock
+from ssmd_common.archive.gaps import merge_gaps
+from ssmd_common.archive.layout import day_paths, list_days
 
 __all__ = ["rebuild_feed", "seal_feed"]
 
@@ -24,9 +26,13 @@ def rebuild_feed(base: Path, feed: str, disk: Disk) -> list[dt.date]:
     """
     lock = writer_lock(base, feed, disk)
     try:
-        catalog = Catalog(base, feed, disk)
-        catalog.mark_all()
-        return catalog.write()
+        days = list_days(base, feed)
+        gaps, newest = recorded_gaps(days)
+        if newest is None:
+            return []
+        dates = {day.date for day in days} | {date for gap in merge_gaps(gaps) for date in days_touched(gap)}
+        paths = (day_paths(base, feed, date) for date in sorted(dates))
+        return [day.date for day in paths if write_manifest(disk, day, newest, load_day(day), gaps)]
     finally:
         lock.release()
 

@@ -5,14 +5,13 @@ Reads segment by segment and block by block, so memory does not grow with the ar
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ssmd_archiver.catalog import SKEW
+from ssmd_archiver.catalog import SKEW, recorded_gaps
 from ssmd_archiver.proof import FrameLedger
 from ssmd_archiver.records import json_problem
 from ssmd_archiver.recovery import replay
@@ -111,7 +110,7 @@ def verify_feed(
     """
     report = FeedReport(feed)
     days = [day for day in list_days(base, feed) if date is None or day.date >= date - SKEW]
-    gaps, newest = _recorded(days)
+    gaps, newest = recorded_gaps(days)
     chain = _Chain()
     ledger: FrameLedger | None = None
     for day in days:
@@ -129,28 +128,6 @@ def verify_feed(
             _verify_manifest(day, summaries, gaps, newest, report)
     _total(report, ledger or FrameLedger(), gaps, date)
     return report
-
-
-def _recorded(days: list[DayPaths]) -> tuple[list[Gap], Header | None]:
-    """Return the gaps that sealed indexes record, in the order written, and the newest header.
-
-    A gap may be recorded in a later day's index than the day it touches, so this comes before any day is verified.
-    Damaged indexes are passed over: they become findings of their own day.
-    """
-    gaps: list[Gap] = []
-    newest: Header | None = None
-    for day in days:
-        indexes = []
-        for stem in day.sealed_stems():
-            data = day.sealed(stem).index.read_bytes()
-            with contextlib.suppress(ArchiveError):
-                index = read_index(data, where=stem)
-                if index is not None:
-                    indexes.append(index)
-        for index in sorted(indexes, key=lambda index: (index.header.epoch, index.last_seq or 0)):
-            gaps.extend(line.gap for line in index.lines() if isinstance(line, GapRecord))
-            newest = index.header
-    return gaps, newest
 
 
 def _segments(day: DayPaths, report: FeedReport) -> list[Segment]:
