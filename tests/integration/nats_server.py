@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import urlsplit
 
 import docker
+import pytest
 from docker.errors import DockerException
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
@@ -127,11 +128,11 @@ def nats_in_use() -> str:
     """Return ``container <image>, Docker <version>`` or ``process <release>``: what the tests of this run get.
 
     Raises:
-        RuntimeError: ``SSMD_TEST_NATS`` is misspelt, or forces a container where no Docker answers.
+        pytest.UsageError: ``SSMD_TEST_NATS`` is misspelt, or forces a container where no Docker answers.
     """
     wanted = os.environ.get("SSMD_TEST_NATS", "")
     if wanted not in ("", "container", "process"):
-        raise RuntimeError(f"SSMD_TEST_NATS={wanted}: say container or process")
+        raise pytest.UsageError(f"SSMD_TEST_NATS={wanted}: say container or process")
     if wanted == "process":
         return f"process {RELEASE}"
     try:
@@ -141,7 +142,7 @@ def nats_in_use() -> str:
             client.images.pull(IMAGE)
     except DockerException as error:
         if wanted == "container":
-            raise RuntimeError(f"SSMD_TEST_NATS=container, but there is no {IMAGE}: {error}") from error
+            raise pytest.UsageError(f"SSMD_TEST_NATS=container, but there is no {IMAGE}: {error}") from error
         return f"process {RELEASE}"
     return f"container {IMAGE}, Docker {engine}"
 
