@@ -245,6 +245,10 @@ class Harness:
         """Inject a fault beside a running archiver, which must get over it by itself."""
         process = self._start("none", 0)
         await asyncio.sleep(self._random.uniform(0.8, 1.5))
+        async with asyncio.timeout(30):
+            # Before its first block an archive is empty; acknowledged messages are then refused as another's.
+            while not self._position() and process.poll() is None:  # noqa: ASYNC110 - files
+                await asyncio.sleep(0.1)
         await FAULTS[name](self, client)
         await asyncio.sleep(self._random.uniform(0.5, 1.5))
         if process.poll() is not None:

@@ -130,6 +130,37 @@ async def test_open_files_torn_at_any_byte_lose_nothing(tmp_path: Path) -> None:
         shutil.rmtree(torn)
 
 
+@settings(deadline=None, max_examples=80)
+@given(st.sampled_from(["jsonl.gz", "meta.jsonl.gz", "index.jsonl"]), st.floats(0, 1), st.binary(max_size=3))
+def test_an_open_file_cut_anywhere_recovers_or_stops_with_a_remedy(
+    tmp_path_factory: pytest.TempPathFactory, name: str, kept: float, garbage: bytes
+) -> None:
+    stream = trades(8)
+    torn, complete = tmp_path_factory.mktemp("torn"), tmp_path_factory.mktemp("complete")
+
+    async def run() -> None:
+        await archive(complete, stream)
+        await archive(torn, stream, commit_every=3, seal=False)
+        path = torn / "kalshi" / DATE / "_open" / f"120000.{name}"
+        whole = path.read_bytes()
+        path.write_bytes(whole[: int(len(whole) * kept)] + garbage)
+        problem = ""
+        try:
+            await archive(torn, stream)
+        except ArchiveError as error:
+            problem = str(error)
+        if problem:
+            # Data that the index counts is gone: more than a crash can do. It is told, and nothing is guessed.
+            assert name != "index.jsonl"
+            assert kept < 1
+            assert "restore the file from a backup" in problem
+        else:
+            assert boundaries(torn) == boundaries(complete)
+            verified(torn)
+
+    asyncio.run(run())
+
+
 async def test_bytes_after_the_last_journaled_block_are_cut(tmp_path: Path) -> None:
     stream = trades(5)
     await archive(tmp_path, stream, seal=False)
