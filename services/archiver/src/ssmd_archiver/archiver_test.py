@@ -289,6 +289,26 @@ async def test_an_interruption_begins_at_the_last_frame_also_after_a_restart(tmp
     assert manifest_of(restarted).gaps == [gap]
 
 
+async def test_a_crashed_connector_is_a_gap_from_its_last_frame_to_the_next_ones_first(tmp_path: Path) -> None:
+    stream = trades(3)
+    other = "host-01BX5ZZKBKACTAV9WEVGEMMVRZ"
+    started = events.SessionStarted(session=other, at_ns=T0, instance="host", env="prod", feed="kalshi")
+    stream.add(SUBJECTS.capture("session_started"), events.encode_event(started), f"{other}.0.e1")
+    stream.add(SUBJECTS.json_trade("KX-B5.5"), b"{}", f"{other}.1.1")
+    await archive(tmp_path, stream)
+    (gap,) = manifest_of(tmp_path).gaps
+    assert (gap.layer, gap.cause, gap.status, gap.epoch, gap.key, gap.missing_count) == (
+        "connection",
+        "crashed",
+        "permanent",
+        1,
+        f"{SESSION}.1",
+        None,
+    )
+    assert (gap.start, gap.end) == ("2026-11-23T12:00:00.000000004Z", "2026-11-23T12:00:00.000000006Z")
+    verified(tmp_path)
+
+
 async def test_every_kind_of_gap_ends_in_the_manifest(tmp_path: Path) -> None:
     stream = trades(3)
     for number in (1, 2):
