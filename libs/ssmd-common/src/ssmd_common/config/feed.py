@@ -7,11 +7,12 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ssmd_common.config.calendar import Calendar
 from ssmd_common.config.model import ConfigModel, IsoDate, Name, Text, invalid
 from ssmd_common.config.websocket import WebsocketSettings
 from ssmd_common.errors import ConfigError
 
-__all__ = ["Calendar", "CaptureLocation", "Feed", "FeedVersion", "Maintenance", "MessageType", "Protocol"]
+__all__ = ["CaptureLocation", "Feed", "FeedVersion", "MessageType", "Protocol"]
 
 
 class Protocol(ConfigModel):
@@ -54,38 +55,6 @@ class FeedVersion(ConfigModel):
         if self.effective_to is not None and self.effective_to < self.effective_from:
             raise invalid("effective_to lies before effective_from")
         return self
-
-
-class Maintenance(ConfigModel):
-    """A weekly time in which the exchange is expected to be silent.
-
-    Attributes:
-        day: Day of the week, in lower case.
-        start: ``HH:MM`` in the calendar's time zone.
-        end: ``HH:MM``, after ``start``.
-    """
-
-    day: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
-    start: Text
-    end: Text
-
-
-class Calendar(ConfigModel):
-    """When the exchange is open.
-
-    Attributes:
-        timezone: IANA name of the zone the times are in.
-        holiday_calendar: Name of a list of holidays.
-        open_time: ``HH:MM``.
-        close_time: ``HH:MM``.
-        maintenance: Weekly times of expected silence.
-    """
-
-    timezone: Text | None = None
-    holiday_calendar: Text | None = None
-    open_time: Text | None = None
-    close_time: Text | None = None
-    maintenance: tuple[Maintenance, ...] = ()
 
 
 class MessageType(ConfigModel):

@@ -257,9 +257,9 @@ def _credentials(fields: Iterable[str], source: str, environ: Mapping[str, str])
 
 def unused_fields(feed: Feed, env: Environment) -> list[str]:
     """Return what the two files say and no connector looks at, a line each, for a warning."""
-    unused: list[str] = [
-        name for name in ("defaults", "message_types", "calendar") if name in feed.model_fields_set
-    ]
+    unused: list[str] = [name for name in ("defaults", "message_types") if name in feed.model_fields_set]
+    if feed.calendar is not None and feed.calendar.holiday_calendar is not None:
+        unused.append("calendar.holiday_calendar")
     if any(version.rate_limit_per_second is not None for version in feed.versions):
         unused.append("versions.rate_limit_per_second")
     unused += [

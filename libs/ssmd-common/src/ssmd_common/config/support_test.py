@@ -175,8 +175,8 @@ def test_a_key_that_is_not_required_may_be_missing() -> None:
 
 def test_unused_and_doubtful_fields_are_told() -> None:
     env = environment(schedule={"timezone": "UTC"}, keys=KEYS | {"b": {"fields": ["x"], "source": "env:X"}})
-    assert unused_fields(feed(status="deprecated", calendar={}), env) == [
-        "calendar: accepted but unused by the connector",
+    assert unused_fields(feed(status="deprecated", calendar={"holiday_calendar": "us_equity"}), env) == [
+        "calendar.holiday_calendar: accepted but unused by the connector",
         "schedule: accepted but unused by the connector",
         "status: the feed is deprecated",
         "keys.b: accepted but unused by the connector",
