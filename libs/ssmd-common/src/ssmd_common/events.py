@@ -27,6 +27,7 @@ __all__ = [
     "SessionEnded",
     "SessionStarted",
     "Subscribed",
+    "Unsubscribed",
     "decode_event",
     "encode_event",
     "event_name",
@@ -65,13 +66,29 @@ class SessionStarted(CaptureEvent, frozen=True, kw_only=True):
 
 
 class ConnectionOpened(CaptureEvent, frozen=True, kw_only=True):
-    """A socket is open and authenticated; ``url`` carries no credentials."""
+    """A socket is open and authenticated.
+
+    Attributes:
+        url: Its address, without credentials.
+        lane: Which of the session's sockets it is, from 1. A connection takes over from the one before in its lane.
+        lanes: How many sockets the session keeps open at once.
+    """
 
     url: str
+    lane: int = 1
+    lanes: int = 1
 
 
 class Subscribed(CaptureEvent, frozen=True, kw_only=True):
     """The exchange confirmed a subscription; ``sid`` is null where the exchange has none."""
+
+    channel: str
+    sid: int | None = None
+    tickers: list[str] = []
+
+
+class Unsubscribed(CaptureEvent, frozen=True, kw_only=True):
+    """The exchange confirmed that ``tickers`` left a subscription, which goes on for the others."""
 
     channel: str
     sid: int | None = None
@@ -191,6 +208,7 @@ _KINDS = (
     SessionStarted
     | ConnectionOpened
     | Subscribed
+    | Unsubscribed
     | Control
     | FrameUnparsed
     | FrameOversize

@@ -47,6 +47,8 @@ class ConnectionTrack:
     closed: str = ""
     closed_ns: int | None = None
     resumed: bool = False
+    lane: int = 1
+    lanes: int = 1
     covered: bool = False
 
     @property
@@ -74,6 +76,8 @@ class ConnectionTrack:
             closed=self.closed,
             closed_ns=self.closed_ns,
             resumed=self.resumed,
+            lane=self.lane,
+            lanes=self.lanes,
         )
 
 
@@ -106,6 +110,8 @@ class FrameLedger:
                 closed=state.closed,
                 closed_ns=state.closed_ns,
                 resumed=state.resumed,
+                lane=state.lane,
+                lanes=state.lanes,
             )
             self.tracks[track.key] = track
         self._stopped = {track.key for track in self.tracks.values() if _waits(track)}
@@ -199,7 +205,8 @@ class FrameLedger:
             case events.SessionStarted():
                 yield from self._crashed(event, stored_ns)
             case events.ConnectionOpened():
-                self.track(event.session, event.connection).opened_ns = event.at_ns
+                track = self.track(event.session, event.connection)
+                track.opened_ns, track.lane, track.lanes = event.at_ns, event.lane, event.lanes
             case events.Subscribed():
                 track = self.track(event.session, event.connection)
                 yield from self._reconnected(track, event.at_ns, stored_ns)
@@ -317,17 +324,29 @@ class FrameLedger:
             yield self._interruption(track, stored_ns)
 
     def _reconnected(self, track: ConnectionTrack, at_ns: int, stored_ns: int) -> Iterator[Gap]:
-        """End the interruptions of this instance: frames flow again."""
+        """End the interruptions of this lane of this instance: frames flow again."""
         waiting = [self._interruption(self.tracks[key], stored_ns) for key in self._stopped if key in self.tracks]
         for gap in (*self.open_gaps.values(), *waiting):
             if gap.layer is not GapLayer.CONNECTION or gap.key == track.key:
                 continue
-            session, _, _ = gap.key.rpartition(".")
-            if session[:-_ULID_AND_DASH] == track.instance:
+            if self._takes_over(track, gap):
                 end_ns = max(at_ns, gap.start_ns)
                 ended = msgspec.structs.replace(gap, status=GapStatus.PERMANENT, end_ns=end_ns)
                 self.recorded(ended)
                 yield ended
+
+    def _takes_over(self, track: ConnectionTrack, gap: Gap) -> bool:
+        """Tell whether a connection's frames are those an interrupted one would have brought.
+
+        Sockets open side by side bring different markets: only the next in the same lane takes over. A session with
+        fewer lanes than the one before shares the markets of those it has not among the ones it has.
+        """
+        session, _, _ = gap.key.rpartition(".")
+        if session[:-_ULID_AND_DASH] != track.instance:
+            return False
+        broken = self.tracks.get(gap.key)
+        lane = broken.lane if broken is not None else 1
+        return (lane if session == track.session else min(lane, track.lanes)) == track.lane
 
     def _exchange_gap(self, event: events.ExchangeGap, stored_ns: int) -> Gap:
         return Gap(

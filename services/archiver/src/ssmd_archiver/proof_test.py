@@ -102,6 +102,39 @@ def test_a_lost_connection_is_a_gap_from_its_last_frame_to_the_next_ones_first()
     assert not ledger.open_gaps
 
 
+def _opened(session: str, connection: int, lane: int, lanes: int) -> events.ConnectionOpened:
+    return events.ConnectionOpened(
+        session=session, connection=connection, at_ns=100, url="wss://x", lane=lane, lanes=lanes
+    )
+
+
+def test_only_the_next_connection_of_the_same_lane_ends_an_interruption() -> None:
+    ledger = FrameLedger()
+    ledger.event(_opened(S1, 1, 1, 2), 100)
+    ledger.event(_opened(S1, 2, 2, 2), 100)
+    _receive(ledger, S1, 1, [1, 2], at_ns=250)
+    (opened,) = ledger.event(_closed("peer_closed", 2, 2), 301)
+    assert _receive(ledger, S1, 2, [1, 2, 3], at_ns=400) == []
+    restored = FrameLedger(*ledger.snapshot())
+    restored.event(_opened(S1, 3, 1, 2), 500)
+    assert _receive(restored, S1, 2, [4], at_ns=600) == []
+    (ended,) = _receive(restored, S1, 3, [1], at_ns=900)
+    assert (ended.gap_id, ended.status, ended.end_ns) == (opened.gap_id, GapStatus.PERMANENT, 900)
+
+
+def test_a_session_with_fewer_sockets_takes_over_from_every_lane() -> None:
+    ledger = FrameLedger()
+    for lane in (1, 2, 3):
+        ledger.event(_opened(S1, lane, lane, 3), 100)
+        _receive(ledger, S1, lane, [1], at_ns=250)
+    crashed = ledger.event(_started(S2, 800), 801)
+    assert len(crashed) == 3
+    ledger.event(_opened(S2, 1, 1, 2), 810)
+    ledger.event(_opened(S2, 2, 2, 2), 811)
+    assert [gap.key for gap in _receive(ledger, S2, 1, [1], at_ns=900)] == [f"{S1}.1"]
+    assert [gap.key for gap in _receive(ledger, S2, 2, [1], at_ns=901)] == [f"{S1}.2", f"{S1}.3"]
+
+
 def test_an_orderly_stop_is_no_gap_until_a_later_session_shows_how_long() -> None:
     ledger = FrameLedger()
     _receive(ledger, S1, 1, [1], at_ns=250)

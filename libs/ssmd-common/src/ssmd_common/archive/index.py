@@ -62,6 +62,8 @@ class ConnectionFrames(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
         closed: The cause it closed for; empty while it is open.
         closed_ns: When it closed, or was last seen before it crashed.
         resumed: A later connection took over after it.
+        lane: Which of the session's sockets it was, from 1.
+        lanes: How many of them the session kept open at once.
     """
 
     session: str
@@ -76,6 +78,8 @@ class ConnectionFrames(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     closed: str = ""
     closed_ns: int | None = None
     resumed: bool = False
+    lane: int = 1
+    lanes: int = 1
 
 
 class Header(IndexLine, frozen=True, kw_only=True, tag="header"):
