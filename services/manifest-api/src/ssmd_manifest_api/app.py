@@ -10,9 +10,10 @@ from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
+from ssmd_common.archive.store import LocalStore
 from ssmd_common.service.health import Health
 from ssmd_common.service.telemetry import CONTENT_TYPE, Metrics
-from ssmd_manifest_api import pages, routes
+from ssmd_manifest_api import downloads, pages, routes
 from ssmd_manifest_api.catalog import Catalog
 from ssmd_manifest_api.measure import MeasuredApp
 from ssmd_manifest_api.problems import install_problems
@@ -42,12 +43,12 @@ def create_app(data: Path, *, metrics: Metrics, clock_ns: Callable[[], int] = ti
         docs_url=None,
         redoc_url=None,
     )
-    catalog = Catalog(data, clock_ns=clock_ns)
+    catalog = Catalog(LocalStore(data), clock_ns=clock_ns)
     health = Health(SERVICE)
     health.ready.check("archive", catalog.why_not_ready)
     app.state.catalog = catalog
     install_problems(app)
-    for router in (routes.router, pages.router, _service_router(health, metrics)):
+    for router in (routes.router, downloads.router, pages.router, _service_router(health, metrics)):
         app.include_router(router)
         app.include_router(_heads(router))
     app.add_middleware(MeasuredApp, metrics=metrics)

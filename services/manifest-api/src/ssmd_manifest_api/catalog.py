@@ -1,25 +1,24 @@
 """The archive as the API sees it: feeds, days, files and gaps, read when asked and never written.
 
-Every path is made by :mod:`ssmd_common.archive.layout` from a feed's name, a date and a segment's stem, and only
-for what a listing of the archive shows; text of a request never becomes a path.
+Every key is made by :mod:`ssmd_common.archive.layout` from a feed's name, a date and a segment's stem; text of a
+request never becomes one.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from ssmd_common.archive import layout
-from ssmd_common.archive.index import read_index
+from ssmd_common.archive.index import Index, read_index
+from ssmd_common.archive.layout import DayKeys
 from ssmd_common.archive.manifest import FileEntry, GapEntry, Manifest, parse_manifest
-from ssmd_common.archive.reader import open_segment
+from ssmd_common.archive.store import Content, Stat, Store
 from ssmd_common.archive.times import DAY_NS, day_start_ns, from_rfc3339
 from ssmd_common.errors import ArchiveError, WireError
-from ssmd_manifest_api.cache import FileCache, Stamp
+from ssmd_manifest_api.cache import FileCache
 from ssmd_manifest_api.condition import DayFacts, Verdict, facts_of, judge
 from ssmd_manifest_api.filters import GapFilter, SegmentFilter
 
@@ -28,6 +27,7 @@ __all__ = ["Catalog", "Day", "ManifestFile", "OpenSegment", "SealedFile"]
 _SUMMARIES = 20_000
 _WHOLE_MANIFESTS = 64
 _INDEXES = 4_096
+_JOURNALS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class OpenSegment:
     bytes: int
     nats_start_seq: int | None
     nats_end_seq: int | None
+    first_ns: int | None
     last_ns: int | None
 
 
@@ -76,9 +77,9 @@ class Day:
 class SealedFile:
     """A file of a sealed segment, ready to be sent."""
 
-    path: Path
+    key: str
     sha256: str
-    status: os.stat_result
+    stat: Stat
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,38 +107,34 @@ class Catalog:
     """A reader of one archive, safe to use from several threads.
 
     Args:
-        base: The archive's base folder; it may come to be later.
+        store: The archive.
         clock_ns: The time now.
     """
 
-    def __init__(self, base: Path, *, clock_ns: Callable[[], int]) -> None:
-        self._base = base
+    def __init__(self, store: Store, *, clock_ns: Callable[[], int]) -> None:
+        self.store = store
         self._clock_ns = clock_ns
-        self._files = FileCache(_manifest_file, allowed=self._inside, limit=_WHOLE_MANIFESTS)
-        self._manifests = FileCache(self._parse, allowed=self._inside, limit=_WHOLE_MANIFESTS)
-        self._summaries = FileCache(self._summarise, allowed=self._inside, limit=_SUMMARIES)
-        self._evidence = FileCache(self._read_evidence, allowed=self._inside, limit=_INDEXES)
+        self._files = FileCache(store, _manifest_file, limit=_WHOLE_MANIFESTS)
+        self._manifests = FileCache(store, _parse, limit=_WHOLE_MANIFESTS)
+        self._summaries = FileCache(store, _summarise, limit=_SUMMARIES)
+        self._evidence = FileCache(store, _read_evidence, limit=_INDEXES)
+        self._journals = FileCache(store, _read_journal, limit=_JOURNALS)
 
     def why_not_ready(self) -> str | None:
         """Return why the archive cannot be read; None where it can."""
-        if not self._base.is_dir():
-            return f"{self._base} is no folder (yet): the archiver creates it with the first segment"
-        return None if os.access(self._base, os.R_OK | os.X_OK) else f"{self._base} may not be read"
+        return self.store.why_not_ready()
 
     def feeds(self) -> list[str]:
         """List the feeds that have at least one day, sorted."""
-        return layout.list_feeds(self._base)
+        return [feed for feed in layout.feed_names(self.store.list().folders) if self.dates(feed)]
 
     def has_feed(self, feed: str) -> bool:
         """Tell whether the archive holds this feed."""
-        try:
-            return bool(layout.list_days(self._base, feed)) and self._inside(layout.feed_folder(self._base, feed))
-        except WireError:
-            return False
+        return feed in layout.feed_names([feed]) and bool(self.dates(feed))
 
     def dates(self, feed: str) -> list[dt.date]:
         """List a feed's dates, oldest first."""
-        return [day.date for day in layout.list_days(self._base, feed)]
+        return layout.day_dates(self.store.list(feed).folders)
 
     def days(self, feed: str, *, fill: bool = False) -> list[Day]:
         """List a feed's days, oldest first, each with its condition.
@@ -146,7 +143,7 @@ class Catalog:
             feed: A feed of the archive.
             fill: Also name the days between that the archive has no folder for.
         """
-        found = {day.date: self._known(day) for day in layout.list_days(self._base, feed)}
+        found = {date: self._known(DayKeys(feed, date)) for date in self.dates(feed)}
         now_ns = self._clock_ns()
         dates = sorted(found)
         if fill and dates:
@@ -181,16 +178,15 @@ class Catalog:
 
     def has_day(self, feed: str, date: dt.date) -> bool:
         """Tell whether the archive holds this day of a feed it holds."""
-        folder = layout.day_paths(self._base, feed, date).folder
-        return folder.is_dir() and self._inside(folder)
+        return date in self.dates(feed)
 
     def manifest_file(self, feed: str, date: dt.date) -> ManifestFile | None:
         """Return a day's manifest as it lies there; None where there is none, of whatever feed."""
         try:
-            path = layout.day_paths(self._base, feed, date).manifest
+            key = DayKeys(feed, date).manifest
         except WireError:
             return None
-        return self._files.get(path)
+        return self._files.get(key)
 
     def manifest(self, feed: str, date: dt.date) -> Manifest | None:
         """Return a day's manifest; None before the first segment is sealed.
@@ -198,19 +194,16 @@ class Catalog:
         Raises:
             ArchiveError: It is damaged.
         """
-        return self._manifests.get(layout.day_paths(self._base, feed, date).manifest)
+        return self._manifests.get(DayKeys(feed, date).manifest)
 
     def open_segments(self, feed: str, date: dt.date) -> list[OpenSegment]:
         """Return what is durable of the day's open segments."""
-        day = layout.day_paths(self._base, feed, date)
+        day = DayKeys(feed, date)
         opened: list[OpenSegment] = []
-        for stem in day.open_stems():
-            try:
-                segment = open_segment(day.open(stem), sealed=False)
-            except FileNotFoundError:
-                continue
-            if segment is not None:
-                spans = [block for block in segment.index.blocks if block.first_seq is not None]
+        for stem in self._stems(f"{day.folder}/{layout.OPEN}", layout.INDEX_SUFFIX):
+            index = self._journals.get(day.open(stem).index)
+            if index is not None:
+                spans = [block for block in index.blocks if block.first_seq is not None]
                 opened.append(
                     OpenSegment(
                         name=stem + layout.DATA_SUFFIX,
@@ -218,6 +211,7 @@ class Catalog:
                         bytes=sum(block.raw_bytes for block in spans),
                         nats_start_seq=spans[0].first_seq if spans else None,
                         nats_end_seq=spans[-1].last_seq if spans else None,
+                        first_ns=spans[0].first_ns if spans else None,
                         last_ns=spans[-1].last_ns if spans else None,
                     )
                 )
@@ -229,7 +223,7 @@ class Catalog:
         entries = [] if manifest is None else [entry for entry in manifest.files if wanted.covers(entry)]
         if not wanted.tickers:
             return entries
-        day = layout.day_paths(self._base, feed, date)
+        day = DayKeys(feed, date)
         tickers = frozenset(wanted.tickers)
         return [entry for entry in entries if not tickers.isdisjoint(self._tickers(day, entry.name))]
 
@@ -245,9 +239,9 @@ class Catalog:
 
     def file_names(self, feed: str, date: dt.date) -> list[str]:
         """List what :meth:`sealed_file` takes for a day: data files, then their evidence."""
-        day = layout.day_paths(self._base, feed, date)
-        sealed = day.sealed_stems()
-        data = sorted(set(sealed) & set(day.data_stems()))
+        day = DayKeys(feed, date)
+        sealed = self._stems(f"{day.folder}/{layout.EVIDENCE}", layout.INDEX_SUFFIX)
+        data = sorted(set(sealed) & set(self._stems(day.folder, layout.DATA_SUFFIX)))
         evidence = [stem + suffix for stem in sealed for suffix in (layout.META_SUFFIX, layout.INDEX_SUFFIX)]
         return [stem + layout.DATA_SUFFIX for stem in data] + evidence
 
@@ -257,25 +251,27 @@ class Catalog:
         Raises:
             ArchiveError: Its index is damaged.
         """
-        day = layout.day_paths(self._base, feed, date)
+        day = DayKeys(feed, date)
         for suffix in (layout.META_SUFFIX, layout.INDEX_SUFFIX, layout.DATA_SUFFIX):
             stem = name.removesuffix(suffix)
             if stem != name and layout.is_segment_stem(stem):
                 break
         else:
             return None
-        paths = day.sealed(stem)
-        evidence = self._evidence.get(paths.index)
+        keys = day.sealed(stem)
+        evidence = self._evidence.get(keys.index)
         if evidence is None:
             return None
-        path, sha256 = {
-            layout.DATA_SUFFIX: (paths.data, evidence.data_sha256),
-            layout.META_SUFFIX: (paths.meta, evidence.meta_sha256),
-            layout.INDEX_SUFFIX: (paths.index, evidence.index_sha256),
+        key, sha256 = {
+            layout.DATA_SUFFIX: (keys.data, evidence.data_sha256),
+            layout.META_SUFFIX: (keys.meta, evidence.meta_sha256),
+            layout.INDEX_SUFFIX: (keys.index, evidence.index_sha256),
         }[suffix]
-        if not (path.is_file() and self._inside(path)):
-            return None
-        return SealedFile(path, sha256, path.stat())
+        stat = self.store.stat(key)
+        return None if stat is None else SealedFile(key, sha256, stat)
+
+    def _stems(self, folder: str, suffix: str) -> list[str]:
+        return layout.segment_stems(self.store.list(folder).files, suffix)
 
     def _touches(self, date: dt.date, wanted: GapFilter) -> bool:
         start_ns = day_start_ns(date)
@@ -283,8 +279,8 @@ class Catalog:
             return False
         return wanted.to_ns is None or start_ns < wanted.to_ns
 
-    def _known(self, day: layout.DayPaths) -> tuple[DayFacts, _Summary | None]:
-        open_segments = len(day.open_stems())
+    def _known(self, day: DayKeys) -> tuple[DayFacts, _Summary | None]:
+        open_segments = len(self._stems(f"{day.folder}/{layout.OPEN}", layout.INDEX_SUFFIX))
         try:
             summary = self._summaries.get(day.manifest)
         except ArchiveError as error:
@@ -293,43 +289,43 @@ class Catalog:
             return DayFacts(day.date, open_segments=open_segments), None
         return replace(summary.facts, date=day.date, open_segments=open_segments), summary
 
-    def _tickers(self, day: layout.DayPaths, name: str) -> frozenset[str]:
+    def _tickers(self, day: DayKeys, name: str) -> frozenset[str]:
         evidence = self._evidence.get(day.sealed(name.removesuffix(layout.DATA_SUFFIX)).index)
         return frozenset() if evidence is None else evidence.tickers
 
-    def _inside(self, path: Path) -> bool:
-        """Tell whether a path stays in the archive when its links are followed."""
-        return path.resolve().is_relative_to(self._base.resolve())
 
-    def _where(self, path: Path) -> str:
-        return path.relative_to(self._base).as_posix()
-
-    def _parse(self, path: Path, data: bytes, _stamp: Stamp) -> Manifest:
-        return parse_manifest(data, where=self._where(path))
-
-    def _summarise(self, path: Path, data: bytes, stamp: Stamp) -> _Summary:
-        manifest = parse_manifest(data, where=self._where(path))
-        return _Summary(
-            facts=facts_of(manifest),
-            records=sum(file.records for file in manifest.files),
-            bytes=sum(file.bytes for file in manifest.files),
-            compressed_bytes=sum(file.compressed_bytes for file in manifest.files),
-            gaps=len(manifest.gaps),
-            complete_through=manifest.complete_through,
-            modified_ns=stamp[1],
-        )
-
-    def _read_evidence(self, path: Path, data: bytes, _stamp: Stamp) -> _Evidence:
-        index = read_index(data, where=self._where(path))
-        if index is None or index.seal is None:
-            raise ArchiveError("index is not sealed", where=self._where(path), remedy="start the archiver")
-        return _Evidence(
-            tickers=frozenset(ticker for block in index.blocks for ticker in block.tickers),
-            data_sha256=index.seal.data_sha256,
-            meta_sha256=index.seal.meta_sha256,
-            index_sha256=hashlib.sha256(data).hexdigest(),
-        )
+def _manifest_file(_key: str, file: Content) -> ManifestFile:
+    return ManifestFile(file.data, f'"{hashlib.sha256(file.data).hexdigest()}"', file.stat.modified_ns)
 
 
-def _manifest_file(_path: Path, data: bytes, stamp: Stamp) -> ManifestFile:
-    return ManifestFile(data, f'"{hashlib.sha256(data).hexdigest()}"', stamp[1])
+def _parse(key: str, file: Content) -> Manifest:
+    return parse_manifest(file.data, where=key)
+
+
+def _summarise(key: str, file: Content) -> _Summary:
+    manifest = parse_manifest(file.data, where=key)
+    return _Summary(
+        facts=facts_of(manifest),
+        records=sum(entry.records for entry in manifest.files),
+        bytes=sum(entry.bytes for entry in manifest.files),
+        compressed_bytes=sum(entry.compressed_bytes for entry in manifest.files),
+        gaps=len(manifest.gaps),
+        complete_through=manifest.complete_through,
+        modified_ns=file.stat.modified_ns,
+    )
+
+
+def _read_evidence(key: str, file: Content) -> _Evidence:
+    index = read_index(file.data, where=key)
+    if index is None or index.seal is None:
+        raise ArchiveError("index is not sealed", where=key, remedy="start the archiver")
+    return _Evidence(
+        tickers=frozenset(ticker for block in index.blocks for ticker in block.tickers),
+        data_sha256=index.seal.data_sha256,
+        meta_sha256=index.seal.meta_sha256,
+        index_sha256=hashlib.sha256(file.data).hexdigest(),
+    )
+
+
+def _read_journal(key: str, file: Content) -> Index | None:
+    return read_index(file.data, where=key)

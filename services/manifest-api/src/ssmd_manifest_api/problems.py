@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -53,15 +54,26 @@ class ProblemError(Exception):
     """Ends a request with a problem document.
 
     Attributes:
+        headers: Headers of the answer.
         extra: Further members of the document, such as ``nearest``.
     """
 
-    def __init__(self, status: int, kind: str, title: str, detail: str, **extra: Any) -> None:
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        title: str,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **extra: Any,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.kind = kind
         self.title = title
         self.detail = detail
+        self.headers = headers or {}
         self.extra = extra
 
 
@@ -97,7 +109,9 @@ def _answer(request: Request, status: int, kind: str, title: str, detail: str, *
 
 async def _on_problem(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ProblemError)  # noqa: S101 - registered for this class alone
-    return _answer(request, error.status, error.kind, error.title, error.detail, **error.extra)
+    response = _answer(request, error.status, error.kind, error.title, error.detail, **error.extra)
+    response.headers.update(error.headers)
+    return response
 
 
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:

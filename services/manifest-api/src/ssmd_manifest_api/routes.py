@@ -7,21 +7,20 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import FileResponse
 
 from ssmd_common.archive.manifest import FileEntry, Manifest
 from ssmd_common.archive.times import SECOND_NS, to_rfc3339
 from ssmd_manifest_api import models
 from ssmd_manifest_api.catalog import Catalog, Day
 from ssmd_manifest_api.condition import Reason
+from ssmd_manifest_api.conditional import REVALIDATE, not_modified
 from ssmd_manifest_api.filters import GapFilter, SegmentFilter
-from ssmd_manifest_api.lookup import CatalogDep, known_day, known_feed, known_file, known_manifest, open_document
+from ssmd_manifest_api.lookup import CatalogDep, known_day, known_feed, known_manifest, open_document
 from ssmd_manifest_api.parameters import (
     DatePath,
     FeedPath,
     FromQuery,
     LayerQuery,
-    NamePath,
     StatusQuery,
     TickerQuery,
     ToQuery,
@@ -33,8 +32,6 @@ __all__ = ["feed_entries", "router"]
 
 router = APIRouter()
 
-_REVALIDATE = "no-cache"
-_SEALED = "public, max-age=31536000, immutable"
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Unchanged since the given ETag"}}
 
 
@@ -128,9 +125,9 @@ async def get_manifest(request: Request, catalog: CatalogDep, feed: FeedPath, da
     headers = {
         "ETag": manifest.etag,
         "Last-Modified": formatdate(manifest.modified_ns // SECOND_NS, usegmt=True),
-        "Cache-Control": _REVALIDATE,
+        "Cache-Control": REVALIDATE,
     }
-    if _matches(request.headers.get("if-none-match"), manifest.etag):
+    if not_modified(request.headers, manifest.etag):
         return Response(status_code=304, headers=headers)
     return Response(manifest.data, headers=headers, media_type="application/json")
 
@@ -158,37 +155,6 @@ def list_files(
 
 def _listed(entry: FileEntry, feed: str, date: str) -> models.ListedFile:
     return models.ListedFile(**entry.model_dump(), url=f"/files/{quote(feed)}/{date}/{quote(entry.name)}")
-
-
-@router.get(
-    "/files/{feed}/{date}/{name}",
-    tags=["files"],
-    response_class=FileResponse,
-    responses={
-        **PROBLEM_RESPONSES,
-        **_NOT_MODIFIED,
-        200: {"description": "The file as it is stored", "content": {"application/gzip": {}}},
-        206: {"description": "The asked range of it", "content": {"application/gzip": {}}},
-        416: {"description": "The range lies outside the file"},
-    },
-)
-def download(request: Request, catalog: CatalogDep, feed: FeedPath, date: DatePath, name: NamePath) -> Response:
-    """Download a sealed file as it is stored: a segment, or its evidence (`….meta.jsonl.gz`, `….index.jsonl`).
-
-    The ETag is the file's sha256. `Range` and `If-Range` give parts; a sealed file never changes.
-    """
-    file = known_file(catalog, feed, date, name)
-    etag = f'"{file.sha256}"'
-    headers = {"ETag": etag, "Cache-Control": _SEALED}
-    if _matches(request.headers.get("if-none-match"), etag):
-        return Response(status_code=304, headers=headers)
-    return FileResponse(
-        file.path,
-        headers=headers,
-        media_type="application/gzip" if name.endswith(".gz") else "application/jsonl",
-        filename=name,
-        stat_result=file.status,
-    )
 
 
 @router.get("/gaps/{feed}", tags=["gaps"], responses=PROBLEM_RESPONSES)
@@ -238,11 +204,3 @@ def list_conditions(catalog: CatalogDep, feed: FeedPath) -> models.FeedCondition
             for day in catalog.days(feed, fill=True)
         ],
     )
-
-
-def _matches(if_none_match: str | None, etag: str) -> bool:
-    """Compare weakly, as RFC 9110 asks for If-None-Match."""
-    if if_none_match is None:
-        return False
-    tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
-    return "*" in tags or etag in tags

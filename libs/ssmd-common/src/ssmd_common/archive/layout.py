@@ -4,12 +4,16 @@
 ``_evidence/{name}.meta.jsonl.gz`` and ``_evidence/{name}.index.jsonl``, the open segment's three files in
 ``_open/``, and ``manifest.json``. A segment's name is the start of its window, ``HHMM`` (``HHMMSS`` where the
 interval is not whole minutes), with ``-1``, ``-2`` … for further segments of the same window.
+
+The archiver writes files, so it takes :class:`DayPaths`; whoever reads takes :class:`DayKeys`, the same names as
+keys of a :class:`~ssmd_common.archive.store.Store`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,15 +28,20 @@ __all__ = [
     "MANIFEST_NAME",
     "META_SUFFIX",
     "OPEN",
+    "DayKeys",
     "DayPaths",
+    "SegmentKeys",
     "SegmentPaths",
     "Window",
+    "day_dates",
     "day_paths",
     "feed_folder",
+    "feed_names",
     "is_segment_stem",
     "list_days",
     "list_feeds",
     "segment_name",
+    "segment_stems",
     "window_of",
 ]
 
@@ -44,8 +53,8 @@ EVIDENCE = "_evidence"
 OPEN = "_open"
 LOCK_NAME = ".writer.lock"
 
-_STEM = re.compile(r"\d{4}(?:\d{2})?(?:-[1-9]\d*)?")
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_STEM = re.compile(r"\d{4}(?:\d{2})?(?:-[1-9]\d*)?", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _FEED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _MINUTE_NS = 60 * SECOND_NS
 
@@ -84,6 +93,82 @@ def is_segment_stem(stem: str) -> bool:
     return _STEM.fullmatch(stem) is not None
 
 
+def segment_stems(names: Iterable[str], suffix: str) -> list[str]:
+    """Return the stems of those names that are a segment's with this suffix, sorted."""
+    stems = (name.removesuffix(suffix) for name in names if name.endswith(suffix))
+    return sorted(stem for stem in stems if is_segment_stem(stem))
+
+
+def feed_names(names: Iterable[str]) -> list[str]:
+    """Return those names that can be a feed's, sorted."""
+    return sorted(name for name in names if _FEED.fullmatch(name))
+
+
+def day_dates(names: Iterable[str]) -> list[dt.date]:
+    """Return the dates that these names of folders stand for, oldest first."""
+    dates = (_parse_date(name) for name in names if _DATE.fullmatch(name))
+    return sorted(date for date in dates if date is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentKeys:
+    """The three files of one segment, open or sealed, as names in a folder or as keys of a store."""
+
+    data: str
+    meta: str
+    index: str
+
+
+def _sealed_files(stem: str) -> SegmentKeys:
+    """Return a sealed segment's files, relative to its day."""
+    return SegmentKeys(
+        f"{stem}{DATA_SUFFIX}", f"{EVIDENCE}/{stem}{META_SUFFIX}", f"{EVIDENCE}/{stem}{INDEX_SUFFIX}"
+    )
+
+
+def _open_files(stem: str) -> SegmentKeys:
+    """Return an open segment's files, relative to its day."""
+    return SegmentKeys(f"{OPEN}/{stem}{DATA_SUFFIX}", f"{OPEN}/{stem}{META_SUFFIX}", f"{OPEN}/{stem}{INDEX_SUFFIX}")
+
+
+@dataclass(frozen=True, slots=True)
+class DayKeys:
+    """A feed's day as keys of a store.
+
+    Raises:
+        WireError: ``feed`` is no feed name, so it can name no folder either.
+    """
+
+    feed: str
+    date: dt.date
+
+    def __post_init__(self) -> None:
+        """Refuse what is no feed name."""
+        _check_feed(self.feed)
+
+    @property
+    def folder(self) -> str:
+        """The day's folder."""
+        return f"{self.feed}/{self.date.isoformat()}"
+
+    @property
+    def manifest(self) -> str:
+        """The day's manifest."""
+        return f"{self.folder}/{MANIFEST_NAME}"
+
+    def sealed(self, stem: str) -> SegmentKeys:
+        """Return the keys of a sealed segment."""
+        return self._in_folder(_sealed_files(stem))
+
+    def open(self, stem: str) -> SegmentKeys:
+        """Return the keys of an open segment."""
+        return self._in_folder(_open_files(stem))
+
+    def _in_folder(self, files: SegmentKeys) -> SegmentKeys:
+        folder = self.folder
+        return SegmentKeys(f"{folder}/{files.data}", f"{folder}/{files.meta}", f"{folder}/{files.index}")
+
+
 @dataclass(frozen=True, slots=True)
 class SegmentPaths:
     """The three files of one segment, open or sealed."""
@@ -107,19 +192,14 @@ class DayPaths:
 
     def sealed(self, stem: str) -> SegmentPaths:
         """Return the paths of a sealed segment."""
-        evidence = self.folder / EVIDENCE
-        return SegmentPaths(
-            self.folder / f"{stem}{DATA_SUFFIX}",
-            evidence / f"{stem}{META_SUFFIX}",
-            evidence / f"{stem}{INDEX_SUFFIX}",
-        )
+        return self._in_folder(_sealed_files(stem))
 
     def open(self, stem: str) -> SegmentPaths:
         """Return the paths of an open segment."""
-        folder = self.folder / OPEN
-        return SegmentPaths(
-            folder / f"{stem}{DATA_SUFFIX}", folder / f"{stem}{META_SUFFIX}", folder / f"{stem}{INDEX_SUFFIX}"
-        )
+        return self._in_folder(_open_files(stem))
+
+    def _in_folder(self, files: SegmentKeys) -> SegmentPaths:
+        return SegmentPaths(self.folder / files.data, self.folder / files.meta, self.folder / files.index)
 
     def sealed_stems(self) -> list[str]:
         """List the stems that have a sealed index, sorted by name."""
@@ -135,10 +215,12 @@ class DayPaths:
 
 
 def _stems(folder: Path, suffix: str) -> list[str]:
-    if not folder.is_dir():
-        return []
-    names = (path.name.removesuffix(suffix) for path in folder.iterdir() if path.name.endswith(suffix))
-    return sorted(name for name in names if is_segment_stem(name))
+    return segment_stems((path.name for path in folder.iterdir()), suffix) if folder.is_dir() else []
+
+
+def _check_feed(feed: str) -> None:
+    if not _FEED.fullmatch(feed):
+        raise WireError(f"{feed!r} is not a feed name", remedy="use letters, digits, - and _")
 
 
 def feed_folder(base: Path, feed: str) -> Path:
@@ -147,8 +229,7 @@ def feed_folder(base: Path, feed: str) -> Path:
     Raises:
         WireError: ``feed`` is no feed name, so it can name no folder either.
     """
-    if not _FEED.fullmatch(feed):
-        raise WireError(f"{feed!r} is not a feed name", remedy="use letters, digits, - and _")
+    _check_feed(feed)
     return base / feed
 
 
@@ -161,7 +242,7 @@ def list_feeds(base: Path) -> list[str]:
     """List the feeds that have at least one day."""
     if not base.is_dir():
         return []
-    names = sorted(path.name for path in base.iterdir() if _FEED.fullmatch(path.name) and path.is_dir())
+    names = feed_names(path.name for path in base.iterdir() if path.is_dir())
     return [name for name in names if list_days(base, name)]
 
 
@@ -170,8 +251,8 @@ def list_days(base: Path, feed: str) -> list[DayPaths]:
     folder = feed_folder(base, feed)
     if not folder.is_dir():
         return []
-    dates = sorted(path.name for path in folder.iterdir() if _DATE.fullmatch(path.name) and path.is_dir())
-    return [DayPaths(folder / name, date) for name in dates if (date := _parse_date(name)) is not None]
+    dates = day_dates(path.name for path in folder.iterdir() if path.is_dir())
+    return [DayPaths(folder / date.isoformat(), date) for date in dates]
 
 
 def _parse_date(text: str) -> dt.date | None:
