@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from ssmd_common.calendar import Silence
 from ssmd_common.events import STOPPED
 
-__all__ = ["Cause"]
+__all__ = ["Cause", "in_expected_silence"]
 
 
 class Cause(StrEnum):
@@ -34,5 +35,21 @@ class Cause(StrEnum):
     """The exchange did not answer a subscribe command in time."""
     SUBSCRIPTION_REFUSED = "subscription_refused"
     """The exchange refused what was to be subscribed to."""
+    MAINTENANCE = "maintenance"
+    """The exchange let go of it in a maintenance window of its calendar."""
+    EXCHANGE_CLOSED = "exchange_closed"
+    """The same outside its trading hours, or on a holiday."""
     BACKLOG_FULL = "backlog_full"
     """Memory and spool were full for too long, so reading stopped."""
+
+
+_THE_EXCHANGE_LET_GO = frozenset(
+    {Cause.PEER_CLOSED, Cause.CONNECTION_LOST, Cause.PING_UNANSWERED, Cause.TERMINAL_ERROR, Cause.SUBSCRIBE_TIMEOUT}
+)
+
+
+def in_expected_silence(cause: Cause, silence: Silence) -> Cause:
+    """Return the cause of an end that came while the exchange's calendar expects silence."""
+    if cause not in _THE_EXCHANGE_LET_GO:
+        return cause
+    return Cause.MAINTENANCE if silence is Silence.MAINTENANCE else Cause.EXCHANGE_CLOSED

@@ -13,6 +13,7 @@ from ssmd_common.events import ConnectionOpened
 from ssmd_common.service.redact import redact_text
 from ssmd_connector.auth import explain_refusal
 from ssmd_connector.backoff import Backoff
+from ssmd_connector.calendar_watch import CalendarWatch
 from ssmd_connector.causes import Cause
 from ssmd_connector.link import Link, TypeWatch
 from ssmd_connector.session import Session, State
@@ -56,6 +57,7 @@ class FeedLoop:
         self._backoff = Backoff()
         self._gap_numbers = itertools.count(1)
         self._types = TypeWatch(plan.venue, metrics)
+        self._calendar = CalendarWatch(plan.feed.calendar, metrics)
         self._link: Link | None = None
         self._open_failure = "not connected yet"
         self._closing: set[asyncio.Task[None]] = set()
@@ -64,7 +66,7 @@ class FeedLoop:
 
     def why_not_open(self) -> str | None:
         """Return why no socket is open, or None."""
-        return None if self._link is not None else self._open_failure
+        return None if self._link is not None else self._calendar.explained(self._open_failure)
 
     def why_not_subscribed(self) -> str | None:
         """Return why the feed is not subscribed, or None."""
@@ -91,7 +93,8 @@ class FeedLoop:
             delay_s = await self._one(stop)
             if stop.is_set():
                 return
-            log.info("reconnecting", in_s=round(delay_s, 2), attempt=self._backoff.attempts)
+            if self._calendar.silence() is None:
+                log.info("reconnecting", in_s=round(delay_s, 2), attempt=self._backoff.attempts)
             if await stop.wait_for(delay_s):
                 return
             self._metrics.reconnects.add()
@@ -122,8 +125,9 @@ class FeedLoop:
         except OpenError as error:
             self._journal.drop_track(track)
             self._open_failure = error.reason
-            log.warning("connect_failed", url=redact_text(url), reason=error.reason)
-            return self._backoff.next_delay_s(at_least_s=error.retry_after_s)
+            if self._calendar.silence() is None:
+                log.warning("connect_failed", url=redact_text(url), reason=error.reason)
+            return self._calendar.delay_s(self._backoff, at_least_s=error.retry_after_s)
         except RefusedError as refused:
             self._journal.drop_track(track)
             raise explain_refusal(
@@ -148,6 +152,7 @@ class FeedLoop:
             publisher=self._publisher,
             journal=self._journal,
             types=self._types,
+            calendar=self._calendar,
             metrics=self._metrics,
         )
         try:
@@ -171,6 +176,7 @@ class FeedLoop:
         return False
 
     def _note_end(self, link: Link, track: Track, ended: Ended, stop: Stop) -> None:
+        ended = self._calendar.ended(ended)
         self._open_failure = f"{ended.cause} {ended.reason}".strip()
         if ended.cause is not Cause.STOPPED:
             self._metrics.disconnects.add(cause=ended.cause.value)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ssmd_common.service.lifecycle import Stop
+    from ssmd_connector.calendar_watch import CalendarWatch
     from ssmd_connector.capture import Capture, Message
     from ssmd_connector.effects import Effect
     from ssmd_connector.journal import Journal, Track
@@ -86,6 +87,7 @@ class Link:
         publisher: Takes them.
         journal: Takes events.
         types: Watches types.
+        calendar: Knows when silence is expected.
         metrics: Told of everything.
     """
 
@@ -100,6 +102,7 @@ class Link:
         publisher: Publisher,
         journal: Journal,
         types: TypeWatch,
+        calendar: CalendarWatch,
         metrics: ConnectorMetrics,
     ) -> None:
         self._socket = socket
@@ -110,6 +113,7 @@ class Link:
         self._publisher = publisher
         self._journal = journal
         self._types = types
+        self._calendar = calendar
         self._metrics = metrics
         self._decided: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._repeats = 0
@@ -207,7 +211,7 @@ class Link:
         while True:
             await asyncio.sleep(_TICK_S)
             now_ns = time.monotonic_ns()
-            if self.is_blocked:
+            if self.is_blocked or self._calendar.silence() is not None:
                 self.session.excuse_silence(now_ns)
             await self._perform(self.session.tick(now_ns))
 

@@ -53,6 +53,9 @@ class ConnectorMetrics:
         self.reconnects = counter(
             f"{prefix}reconnects", "{attempt}", "Attempts to connect after the first"
         ).labelled()
+        self.expected_silence = gauge(
+            f"{prefix}expected_silence", "1", "1 while the feed's calendar expects silence, 0 while it expects data"
+        ).labelled()
         self.gaps = counter(f"{prefix}exchange_gaps", "{gap}", "Gaps in the exchange's own sequence").labelled()
         self.resyncs = counter(f"{prefix}exchange_resyncs", "{gap}", "Gaps after which full state came").labelled()
         self.repeats = counter(

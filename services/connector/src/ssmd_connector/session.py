@@ -9,8 +9,9 @@ ENDED          something asked for a new connection, or the shell stopped  never
 =============  ==========================================================  ===============================
 
 Data frames are followed in every state: they arrive between a command and its answer, and on other subscriptions
-while one is being recovered. Only received frames count as liveness. What is said to the exchange, and when it is
-whole again after a gap, is the :class:`Dialogue`'s to know. Every ``now_ns`` is a monotonic clock's.
+while one is being recovered. Only received frames count as liveness, and no answer to our own keep-alive does.
+What is said to the exchange, and when it is whole again after a gap, is the :class:`Dialogue`'s to know. Every
+``now_ns`` is a monotonic clock's.
 """
 
 from __future__ import annotations
@@ -111,7 +112,8 @@ class Session:
             now_ns: The monotonic clock, by which every deadline goes.
             received_ns: The wall clock, for the record.
         """
-        self._last_frame_ns = now_ns
+        if not route.is_pong:
+            self._last_frame_ns = now_ns
         effects = self._follow(route, now_ns, received_ns) if route.seq_key else None
         if route.kind is Kind.CONTROL:
             effects = (effects or []) + self._settle(self._dialogue.control(route, frame, now_ns))

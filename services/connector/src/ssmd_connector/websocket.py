@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from ssmd_common.errors import ConfigError
 from ssmd_common.service.redact import redact_text
+from ssmd_connector.backoff import retry_after_s
 from ssmd_connector.causes import Cause
 
 if TYPE_CHECKING:
@@ -150,7 +152,7 @@ async def open_socket(url: str, *, headers: Mapping[str, str], max_frame_bytes: 
         body = (response.body or b"")[:_MAX_BODY].decode("utf-8", "replace")
         if response.status_code in (401, 403):
             raise RefusedError(response.status_code, body, dict(response.headers.raw_items())) from None
-        wait = _seconds(response.headers.get("Retry-After", ""))
+        wait = retry_after_s(response.headers.get("Retry-After", ""), now_s=time.time())
         raise OpenError(
             f"the exchange answered {response.status_code} {body}".strip(), retry_after_s=wait
         ) from None
@@ -170,10 +172,3 @@ def _is_loopback(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _seconds(text: str) -> float:
-    try:
-        return min(3600.0, max(0.0, float(text)))
-    except ValueError:
-        return 0.0

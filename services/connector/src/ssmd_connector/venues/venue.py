@@ -40,6 +40,7 @@ class Route(msgspec.Struct, frozen=True, gc=False):
         leaves_holes: Whether the exchange skips numbers of this sequence without loss.
         routed: Whether the frame said where it belongs; a data frame that did not is published all the same.
         refused: Whether it is a control frame by which the exchange refuses what was asked.
+        is_pong: Whether it answers our keep-alive, which is no sign that the feed lives.
         reason: Why it is unparsed or not routed.
     """
 
@@ -54,6 +55,7 @@ class Route(msgspec.Struct, frozen=True, gc=False):
     leaves_holes: bool = False
     routed: bool = True
     refused: bool = False
+    is_pong: bool = False
     reason: str = ""
 
 
