@@ -14,6 +14,7 @@ from ssmd_common.errors import ConfigError
 from ssmd_common.service import lifecycle, logs
 from ssmd_common.service.address import parse_addr
 from ssmd_connector import check as checking
+from ssmd_connector import create_stream as streams
 from ssmd_connector.plan import Plan
 from ssmd_connector.run import SERVICE, run
 
@@ -58,6 +59,27 @@ def check(
 ) -> int:
     """Validate the two files and the keys without a network; route recorded frames."""
     return checking.check(_plan(feed, env), frames=frames)
+
+
+@app.command("create-stream")
+def create_stream(
+    env: EnvFile = None,
+    nats: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with url and credentials of who may create streams, in place of the environment's.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    show: Annotated[bool, typer.Option("--print", help="Print the definition, as `nats` takes it.")] = False,
+) -> int:
+    """Create the environment's stream if it is missing; an existing one is compared and never altered."""
+    if env is None:
+        raise ConfigError("missing", field="--env", remedy="see --help")
+    if show:
+        return streams.show_stream(env)
+    return lifecycle.run(lambda stop: streams.create_stream(env, nats, stop))
 
 
 def _plan(feed: Path | None, env: Path | None) -> Plan:

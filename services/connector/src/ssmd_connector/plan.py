@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ssmd_connector.session import Dialogue
     from ssmd_connector.venues.venue import Venue
 
-__all__ = ["INSTANCE_VARIABLE", "Plan", "new_session", "today"]
+__all__ = ["INSTANCE_VARIABLE", "Plan", "new_session", "stream_limits", "today"]
 
 INSTANCE_VARIABLE = "SSMD_INSTANCE"
 _NATS_MAX_PAYLOAD = 8 << 20
@@ -94,15 +94,7 @@ class Plan:
     @property
     def stream_limits(self) -> StreamLimits | None:
         """What a missing stream is created with; None where that is an administrator's."""
-        create = self.env.transport.create_stream
-        if create is None:
-            return None
-        return StreamLimits(
-            max_age_s=create.max_age.seconds,
-            max_bytes=create.max_bytes or 0,
-            duplicate_window_s=create.duplicate_window.seconds,
-            replicas=create.replicas,
-        )
+        return stream_limits(self.env)
 
     def dialogue(self) -> Dialogue:
         """Return the conversation of a new connection."""
@@ -165,6 +157,19 @@ class Plan:
             WireError: None of them holds a letter or digit.
         """
         return instance_name(self.environ.get(INSTANCE_VARIABLE) or self.env.instance or socket.gethostname())
+
+
+def stream_limits(env: Environment) -> StreamLimits | None:
+    """Return what a missing stream is created with; None where the environment leaves that to an administrator."""
+    create = env.transport.create_stream
+    if create is None:
+        return None
+    return StreamLimits(
+        max_age_s=create.max_age.seconds,
+        max_bytes=create.max_bytes or 0,
+        duplicate_window_s=create.duplicate_window.seconds,
+        replicas=create.replicas,
+    )
 
 
 def new_session(instance: str) -> str:

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import ipaddress
 import json
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import nkeys  # type: ignore[import-untyped]
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
 from ssmd_common.config.nats import NatsSettings, NatsTlsSettings
 from ssmd_common.errors import CredentialError
 from ssmd_common.nats.connection import close, connect
-from ssmd_common.nats.testing import NatsServer
+from ssmd_common.nats.testing import Identity, NatsServer, issued
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,44 +45,6 @@ async def speaks(settings: NatsSettings) -> bool:
     finally:
         await close(nc)
     return heard == [b"hi"]
-
-
-@dataclass
-class Identity:
-    """A certificate with its key, and the files they lie in."""
-
-    certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
-    cert_file: Path
-    key_file: Path
-
-
-def issued(folder: Path, name: str, issuer: Identity | None = None) -> Identity:
-    """Make a certificate for the loopback address: an authority of its own, or signed by one."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    names = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.certificate.subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName(names if issuer else names[:1]), critical=False)
-        .sign(issuer.key if issuer else key, hashes.SHA256())
-    )
-    cert_file, key_file = folder / f"{name}.pem", folder / f"{name}.key"
-    cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return Identity(certificate, key, cert_file, key_file)
 
 
 @dataclass

@@ -35,6 +35,7 @@ __all__ = [
     "direct_get",
     "ensure_stream",
     "parse_time_ns",
+    "stream_definition",
     "stream_info",
     "wait_for_stream",
 ]
@@ -210,7 +211,7 @@ async def stream_info(
             f"there is no stream {stream!r}",
             code=error.code,
             err_code=error.err_code,
-            remedy="start its connector with transport.create_stream: true, or have an administrator create it",
+            remedy="start its connector, or make it by hand: ssmd-connector create-stream",
         ) from None
 
 
@@ -256,8 +257,9 @@ async def ensure_stream(
     return info
 
 
-async def _create(nc: Client, stream: str, subjects: Sequence[str], limits: StreamLimits) -> StreamInfo:
-    config = {
+def stream_definition(stream: str, subjects: Sequence[str], limits: StreamLimits) -> dict[str, Any]:
+    """Return the configuration of a stream as JetStream's API and its command line take it."""
+    return {
         "name": stream,
         "subjects": list(subjects),
         "storage": "file",
@@ -275,8 +277,11 @@ async def _create(nc: Client, stream: str, subjects: Sequence[str], limits: Stre
         "deny_delete": True,
         "deny_purge": True,
     }
+
+
+async def _create(nc: Client, stream: str, subjects: Sequence[str], limits: StreamLimits) -> StreamInfo:
     try:
-        info = _info(await api_request(nc, f"STREAM.CREATE.{stream}", config))
+        info = _info(await api_request(nc, f"STREAM.CREATE.{stream}", stream_definition(stream, subjects, limits)))
     except ApiError as error:
         raise ApiError(
             f"cannot create stream {stream!r}: {error.problem}",

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import subprocess
 import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from ssmd_common.errors import ConfigError
 from ssmd_common.nats.program import nats_server_binary
 
-__all__ = ["NatsServer", "free_port"]
+__all__ = ["Identity", "NatsServer", "free_port", "issued"]
 
 _START_TIMEOUT_S = 15.0
 
@@ -42,6 +50,11 @@ class NatsServer:
         folder.mkdir(parents=True, exist_ok=True)
         self._config.write_text(text, "utf-8")
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process; 0 while it does not run."""
+        return self._process.pid if self._process is not None else 0
 
     def start(self) -> None:
         """Start it and wait until it takes connections.
@@ -86,3 +99,41 @@ class NatsServer:
             process.kill()
             process.wait(10)
         self.log.write_bytes(b"")
+
+
+@dataclass
+class Identity:
+    """A certificate with its key, and the files they lie in."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+    cert_file: Path
+    key_file: Path
+
+
+def issued(folder: Path, name: str, issuer: Identity | None = None) -> Identity:
+    """Make a certificate for the loopback address: an authority of its own, or signed by one."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    names = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.certificate.subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName(names if issuer else names[:1]), critical=False)
+        .sign(issuer.key if issuer else key, hashes.SHA256())
+    )
+    cert_file, key_file = folder / f"{name}.pem", folder / f"{name}.key"
+    cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return Identity(certificate, key, cert_file, key_file)
