@@ -163,11 +163,14 @@ class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
         connection: Its number in the session.
         frames: Frames received so far: the last ``frame_no`` given.
         acked_through: The highest number up to which every frame has its PubAck.
+        unverifiable: Message types received on it of which a loss at the exchange cannot be seen: their frames
+            carry no sequence, or one that leaves holes.
     """
 
     connection: int
     frames: int
     acked_through: int
+    unverifiable: list[str] = []
 
 
 class Heartbeat(CaptureEvent, frozen=True, kw_only=True):
@@ -186,6 +189,7 @@ class ConnectionClosed(CaptureEvent, frozen=True, kw_only=True):
         frames: Frames received over its life.
         acked_through: As in :class:`ConnectionState`.
         lost: Half-open ranges of frame numbers that could not be kept.
+        unverifiable: As in :class:`ConnectionState`.
     """
 
     cause: str
@@ -194,6 +198,7 @@ class ConnectionClosed(CaptureEvent, frozen=True, kw_only=True):
     frames: int
     acked_through: int
     lost: list[tuple[int, int]] = []
+    unverifiable: list[str] = []
 
 
 class SessionEnded(CaptureEvent, frozen=True, kw_only=True):

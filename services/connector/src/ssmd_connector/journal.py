@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ssmd_common.events import CaptureEvent, ConnectionClosed, ConnectionState, Heartbeat
+from ssmd_connector.venues.venue import Kind
 
 if TYPE_CHECKING:
     from ssmd_connector.capture import Capture
     from ssmd_connector.ledger import Ledger
     from ssmd_connector.publisher import Publisher
+    from ssmd_connector.venues.venue import Route
     from ssmd_connector.websocket import Ended
 
 __all__ = ["Journal", "Track"]
 
 _EventT = TypeVar("_EventT", bound=CaptureEvent)
+_MAX_UNVERIFIABLE = 100
 
 
 @dataclass(slots=True)
@@ -27,11 +30,18 @@ class Track:
         number: Its number in the session.
         frames: Frames received.
         lost: Half-open ranges of frame numbers that could not be kept.
+        unverifiable: Types received of which a loss at the exchange cannot be seen.
     """
 
     number: int
     frames: int = 0
     lost: tuple[tuple[int, int], ...] = ()
+    unverifiable: set[str] = field(default_factory=set)
+
+    def add_unverifiable(self, route: Route) -> None:
+        """Take note of a frame without a sequence that shows losses; of data alone, and of so many types."""
+        if route.kind is Kind.DATA and len(self.unverifiable) < _MAX_UNVERIFIABLE:
+            self.unverifiable.add(route.type)
 
 
 class Journal:
@@ -79,7 +89,10 @@ class Journal:
         """Publish a heartbeat if there is room for one; return whether there was."""
         states = [
             ConnectionState(
-                connection=track.number, frames=track.frames, acked_through=self._ledger.through(track.number)
+                connection=track.number,
+                frames=track.frames,
+                acked_through=self._ledger.through(track.number),
+                unverifiable=sorted(track.unverifiable),
             )
             for track in self._tracks.values()
         ]
@@ -101,6 +114,7 @@ class Journal:
             frames=track.frames,
             acked_through=self._ledger.through(track.number),
             lost=list(track.lost),
+            unverifiable=sorted(track.unverifiable),
         )
         self.frames_of_closed += track.frames
         self._tracks.pop(track.number, None)

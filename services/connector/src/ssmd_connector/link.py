@@ -174,6 +174,8 @@ class Link:
                 route, frame, connection=track.number, frame_no=track.frames, received_ns=received_ns, limit=limit
             )
             types.look(route)
+            if (not route.seq_key or route.leaves_holes) and route.type not in track.unverifiable:
+                track.add_unverifiable(route)
             if message.is_oversize:
                 metrics.oversize.add()
                 log.warning("frame_oversize", bytes=len(frame), limit=limit, type=route.type)
