@@ -216,6 +216,8 @@ class PendingBlock(msgspec.Struct, gc=False):
     last_seq: int | None
     first_ns: int | None
     last_ns: int | None
+    stored: tuple[int, int] | None
+    received: tuple[int, int] | None
     records_by_type: dict[str, int]
     tickers: list[str]
     frames: dict[str, list[tuple[int, int]]]
@@ -371,6 +373,8 @@ class BlockBuilder:
             last_seq=self.position,
             first_ns=self._first_ns,
             last_ns=self.last_ns,
+            stored=_range(columns.stored_ns),
+            received=_range([ns for ns in columns.received_ns if ns is not None]),
             records_by_type=by_type,
             tickers=sorted(tickers),
             frames={key: ranges.pairs() for key, ranges in sorted(self._frames.items())},
@@ -380,3 +384,8 @@ class BlockBuilder:
             last_msg_id=self._last_msg_id,
             last_reply=self.last_reply,
         )
+
+
+def _range(times_ns: list[int]) -> tuple[int, int] | None:
+    """Return the half-open range of times: clocks step back, so neither end need be the first or the last."""
+    return (min(times_ns), max(times_ns) + 1) if times_ns else None

@@ -146,6 +146,8 @@ class SegmentWriter:
             last_seq=pending.last_seq,
             first_ns=pending.first_ns,
             last_ns=pending.last_ns,
+            stored=pending.stored,
+            received=pending.received,
             records_by_type=pending.records_by_type,
             tickers=pending.tickers,
             frames=pending.frames,

@@ -108,13 +108,14 @@ class SampleDay:
         for path in (paths.data, paths.index):
             path.parent.mkdir(parents=True, exist_ok=True)
         raw = b"".join(_payload(message) + b"\n" for message in segment.messages)
-        data, meta = gzip.compress(raw, mtime=0), gzip.compress(encode_columns(self._columns(segment)), mtime=0)
+        columns = self._columns(segment)
+        data, meta = gzip.compress(raw, mtime=0), gzip.compress(encode_columns(columns), mtime=0)
         body = encode_line(self._header(segment))
         last_ns = self._start_ns + segment.messages[-1].at_s * SECOND_NS
         if self._numbered:
             body += encode_line(self._opened(segment))
         body += b"".join(encode_line(GapRecord(gap=gap)) for gap in segment.gaps)
-        body += encode_line(self._block(segment, data, meta, raw, chain=zlib.crc32(body)))
+        body += encode_line(self._block(segment, columns, data, meta, raw, chain=zlib.crc32(body)))
         if sealed:
             seal = Seal(
                 data_sha256=hashlib.sha256(data).hexdigest(),
@@ -173,7 +174,9 @@ class SampleDay:
         msg_id = f"{SESSION}.1.e{first.seq}"
         return Event(seq=first.seq - 1, stored_ns=at_ns, received_ns=at_ns, msg_id=msg_id, payload=payload)
 
-    def _block(self, segment: SampleSegment, data: bytes, meta: bytes, raw: bytes, *, chain: int) -> Block:
+    def _block(
+        self, segment: SampleSegment, columns: Columns, data: bytes, meta: bytes, raw: bytes, *, chain: int
+    ) -> Block:
         messages = segment.messages
         types = [message.type for message in messages]
         frames = {f"{SESSION}.1": [(messages[0].seq, messages[-1].seq + 1)]} if self._numbered else {}
@@ -197,6 +200,8 @@ class SampleDay:
             duplicates=[],
             filtered=[],
             last_msg_id=None,
+            stored=_range(columns.stored_ns),
+            received=_range([ns for ns in columns.received_ns if ns is not None]),
             chain=0,
         )
         return msgspec.structs.replace(block, chain=block_chain(block, chain))
@@ -204,3 +209,7 @@ class SampleDay:
 
 def _payload(message: Message) -> bytes:
     return json.dumps({"type": message.type, "msg": {"market_ticker": message.ticker, "n": message.seq}}).encode()
+
+
+def _range(times_ns: Sequence[int]) -> tuple[int, int] | None:
+    return (min(times_ns), max(times_ns) + 1) if times_ns else None

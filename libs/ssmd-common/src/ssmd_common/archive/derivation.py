@@ -22,7 +22,7 @@ from ssmd_common.archive.layout import DATA_SUFFIX
 from ssmd_common.archive.times import DAY_NS, day_start_ns, to_rfc3339
 from ssmd_common.errors import ArchiveError
 from ssmd_common.frames import FrameId, parse_msg_id
-from ssmd_common.ranges import range_total
+from ssmd_common.ranges import Range, range_total
 
 __all__ = ["SegmentSummary", "derive_manifest", "gaps_of_day", "summarise"]
 
@@ -33,6 +33,7 @@ class _Connection:
     closed_ns: int | None = None
     cause: str | None = None
     frames: list[tuple[int, int]] = field(default_factory=list)
+    unverifiable: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,10 @@ def summarise(index: Index, index_bytes: bytes, *, where: str) -> SegmentSummary
         for key, ranges in block.frames.items():
             session, _, number = key.rpartition(".")
             connections.setdefault((session, int(number)), _Connection()).frames.extend(ranges)
+    stored = [
+        ns for block in spans for ns in (block.first_ns, block.last_ns, *_ends(block.stored)) if ns is not None
+    ]
+    received = [ns for block in spans for ns in _ends(block.received)]
     counts = {Event: 0, Reject: 0}
     for line in index.lines():
         if isinstance(line, Event | Reject):
@@ -90,8 +95,10 @@ def summarise(index: Index, index_bytes: bytes, *, where: str) -> SegmentSummary
             _fold_message(line, connections)
     entry = m.FileEntry(
         name=header.name + DATA_SUFFIX,
-        start=to_rfc3339(min(_known(block.first_ns) for block in spans)),
-        end=to_rfc3339(max(_known(block.last_ns) for block in spans)),
+        start=to_rfc3339(min(stored)),
+        end=to_rfc3339(max(stored)),
+        received_start=to_rfc3339(min(received)) if received else None,
+        received_end=to_rfc3339(max(received)) if received else None,
         records=sum(block.records for block in spans),
         bytes=sum(block.raw_bytes for block in spans),
         nats_start_seq=_known(first.first_seq),
@@ -121,6 +128,11 @@ def summarise(index: Index, index_bytes: bytes, *, where: str) -> SegmentSummary
     )
 
 
+def _ends(span: Range | None) -> tuple[int, ...]:
+    """Return the first and the last number of a range."""
+    return () if span is None else (span[0], span[1] - 1)
+
+
 def _known(value: int | None) -> int:
     if value is None:
         raise ArchiveError("a block with messages has no sequence or time")
@@ -136,9 +148,14 @@ def _fold_message(line: Event | Reject, connections: dict[tuple[str, int], _Conn
     match event:
         case events.ConnectionOpened():
             connections.setdefault((event.session, event.connection), _Connection()).opened_ns = event.at_ns
+        case events.Heartbeat():
+            for beat in event.connections:
+                state = connections.setdefault((event.session, beat.connection), _Connection())
+                state.unverifiable.update(beat.unverifiable)
         case events.ConnectionClosed():
             state = connections.setdefault((event.session, event.connection), _Connection())
             state.closed_ns, state.cause = event.at_ns, event.cause
+            state.unverifiable.update(event.unverifiable)
         case _:
             pass
 
@@ -234,6 +251,7 @@ def _sessions(ordered: Sequence[SegmentSummary]) -> list[m.SessionEntry]:
                 continue  # the session's own events, before and beside its connections
             state = merged.setdefault(key, _Connection())
             state.frames.extend(part.frames)
+            state.unverifiable |= part.unverifiable
             state.opened_ns = state.opened_ns if part.opened_ns is None else part.opened_ns
             if part.cause is not None:
                 state.closed_ns, state.cause = part.closed_ns, part.cause
@@ -247,6 +265,7 @@ def _sessions(ordered: Sequence[SegmentSummary]) -> list[m.SessionEntry]:
             opened_at=None if state.opened_ns is None else to_rfc3339(state.opened_ns),
             closed_at=None if state.closed_ns is None else to_rfc3339(state.closed_ns),
             cause=state.cause,
+            unverifiable=sorted(state.unverifiable),
         )
         for (session, connection), state in sorted(merged.items())
     ]

@@ -150,7 +150,7 @@ class Reject(IndexLine, frozen=True, kw_only=True, tag="reject"):
     reason: str
 
 
-class Block(IndexLine, frozen=True, kw_only=True, tag="block"):
+class Block(IndexLine, frozen=True, kw_only=True, omit_defaults=True, tag="block"):
     """Commits a group: one gzip member of data and one of meta, or none where it holds no record.
 
     Attributes:
@@ -160,6 +160,8 @@ class Block(IndexLine, frozen=True, kw_only=True, tag="block"):
         last_seq: The archive's position once this line is durable; None while it has none.
         first_ns: Server time of the first message.
         last_ns: Server time of the last message.
+        stored: Range of its records' server times; None where it holds no record.
+        received: Range of its records' ``received_ns``; None where none has one.
         tickers: The tickers of its records, sorted.
         frames: Frame ranges of its records by ``{session}.{connection}``.
         seen_ns: Connector's time of the last of these frames, by ``{session}.{connection}``.
@@ -188,6 +190,8 @@ class Block(IndexLine, frozen=True, kw_only=True, tag="block"):
     duplicates: list[Range]
     filtered: list[Range]
     last_msg_id: str | None
+    stored: Range | None = None
+    received: Range | None = None
     chain: int
 
 

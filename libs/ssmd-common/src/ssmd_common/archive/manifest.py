@@ -43,6 +43,10 @@ class FileEntry(_Entry):
     name: str = Field(description="File name in the day's folder", examples=["0615.jsonl.gz"])
     start: str = _TIME
     end: str = _TIME
+    received_start: str | None = Field(
+        default=None, description="When the connector received the earliest of its records; null where none tells"
+    )
+    received_end: str | None = Field(default=None, description="When it received the latest; likewise")
     records: int = Field(ge=0, description="Lines in the file")
     bytes: int = Field(ge=0, description="Uncompressed bytes, newlines included")
     nats_start_seq: int = Field(ge=1)
@@ -91,6 +95,10 @@ class SessionEntry(_Entry):
     opened_at: str | None
     closed_at: str | None
     cause: str | None = Field(description="Why it closed; null while open or unknown")
+    unverifiable: list[str] = Field(
+        default=[],
+        description="Payload types received on it whose frames carry no sequence that shows a loss at the exchange",
+    )
 
 
 class EpochEntry(_Entry):

@@ -3,7 +3,7 @@
 A key is a file's place under the archive's base, names joined by ``/``: of a feed's name, a date and a segment's
 stem :class:`~ssmd_common.archive.layout.DayKeys` makes it. Every name of a key begins with a letter, a digit or
 ``_``, so no key leads upwards, to a hidden file or to the root, whatever it was made of. The port is what an object
-store can do as well: list a folder, look at a file, read it whole, or read ranges of the one version that was opened.
+store can do as well: list a folder, look at a file, read it whole, or read ranges of the version that was opened.
 """
 
 from __future__ import annotations
