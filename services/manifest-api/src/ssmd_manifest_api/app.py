@@ -47,7 +47,7 @@ def create_app(data: Path, *, metrics: Metrics, clock_ns: Callable[[], int] = ti
     health = Health(SERVICE)
     health.ready.check("archive", catalog.why_not_ready)
     app.state.catalog = catalog
-    install_problems(app)
+    install_problems(app, page=pages.problem_page)
     for router in (routes.router, downloads.router, pages.router, _service_router(health, metrics)):
         app.include_router(router)
         app.include_router(_heads(router))

@@ -21,6 +21,7 @@ from ssmd_common.errors import ArchiveError, WireError
 from ssmd_manifest_api.cache import FileCache
 from ssmd_manifest_api.condition import DayFacts, Verdict, facts_of, judge
 from ssmd_manifest_api.filters import GapFilter, SegmentFilter
+from ssmd_manifest_api.view_rate import Slice, file_slices, index_slices
 
 __all__ = ["Catalog", "Day", "ManifestFile", "OpenSegment", "SealedFile"]
 
@@ -28,6 +29,7 @@ _SUMMARIES = 20_000
 _WHOLE_MANIFESTS = 64
 _INDEXES = 4_096
 _JOURNALS = 16
+_INDEXES_OF_A_RATE = 288
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class _Evidence:
     """What an index says of its segment, itself included."""
 
     tickers: frozenset[str]
+    slices: tuple[Slice, ...]
     data_sha256: str
     meta_sha256: str
     index_sha256: str
@@ -217,6 +220,34 @@ class Catalog:
                 )
         return opened
 
+    def now_ns(self) -> int:
+        """Return the time by which days are judged."""
+        return self._clock_ns()
+
+    def slices(self, feed: str, date: dt.date) -> list[Slice]:
+        """Return a day's records by time and type, those of its open segments too.
+
+        From the indexes; of a day with more segments than a chart has bars, from the manifest alone.
+
+        Raises:
+            ArchiveError: The manifest or an index is damaged.
+        """
+        manifest = self.manifest(feed, date)
+        files = [] if manifest is None else manifest.files
+        day = DayKeys(feed, date)
+        slices: list[Slice] = []
+        if len(files) > _INDEXES_OF_A_RATE:
+            slices = file_slices(files)
+        else:
+            for entry in files:
+                evidence = self._evidence.get(day.sealed(entry.name.removesuffix(layout.DATA_SUFFIX)).index)
+                slices.extend(file_slices([entry]) if evidence is None else evidence.slices)
+        for stem in self._stems(f"{day.folder}/{layout.OPEN}", layout.INDEX_SUFFIX):
+            index = self._journals.get(day.open(stem).index)
+            if index is not None:
+                slices.extend(_slices(index))
+        return slices
+
     def segments(self, feed: str, date: dt.date, wanted: SegmentFilter) -> list[FileEntry]:
         """List the day's sealed segments that may hold what is wanted, in the order of the stream."""
         manifest = self.manifest(feed, date)
@@ -321,6 +352,7 @@ def _read_evidence(key: str, file: Content) -> _Evidence:
         raise ArchiveError("index is not sealed", where=key, remedy="start the archiver")
     return _Evidence(
         tickers=frozenset(ticker for block in index.blocks for ticker in block.tickers),
+        slices=_slices(index),
         data_sha256=index.seal.data_sha256,
         meta_sha256=index.seal.meta_sha256,
         index_sha256=hashlib.sha256(file.data).hexdigest(),
@@ -329,3 +361,7 @@ def _read_evidence(key: str, file: Content) -> _Evidence:
 
 def _read_journal(key: str, file: Content) -> Index | None:
     return read_index(file.data, where=key)
+
+
+def _slices(index: Index) -> tuple[Slice, ...]:
+    return index_slices(index.blocks, window_ns=index.header.window_end_ns - index.header.window_start_ns)

@@ -2,64 +2,167 @@
 
 from __future__ import annotations
 
-from typing import Any
+import calendar
+import datetime as dt
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import quote, urlencode
 
-from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from ssmd_manifest_api.lookup import CatalogDep
-from ssmd_manifest_api.routes import feed_entries
+from ssmd_common.archive.times import from_rfc3339
+from ssmd_common.errors import ArchiveError
+from ssmd_manifest_api import pages_assets
+from ssmd_manifest_api.catalog import Catalog, Day
+from ssmd_manifest_api.lookup import CatalogDep, known_day, known_feed
+from ssmd_manifest_api.pages_render import render
+from ssmd_manifest_api.parameters import DatePath, FeedPath
+from ssmd_manifest_api.view_calendar import MEANINGS, calendar_of, trouble
+from ssmd_manifest_api.view_day import day_view
+from ssmd_manifest_api.view_docs import sections
+from ssmd_manifest_api.view_feed import FeedView, feed_view
+from ssmd_manifest_api.view_gaps import ANOMALIES
+from ssmd_manifest_api.view_problem import nearest_links
 
-__all__ = ["router"]
+__all__ = ["problem_page", "router"]
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+router.include_router(pages_assets.router)
 
-_SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
-_THOUSAND = 1000
+_MOST_TROUBLE = 30
+_WEEKDAYS = [(name, name[:2]) for name in calendar.day_name]
 
-
-def _size(count: int) -> str:
-    """Return bytes for a person: three digits and a unit."""
-    value, unit = float(count), 0
-    while value >= _THOUSAND and unit < len(_SIZES) - 1:
-        value, unit = value / _THOUSAND, unit + 1
-    return f"{count} B" if unit == 0 else f"{value:.3g} {_SIZES[unit]}"
-
-
-def _number(count: int) -> str:
-    return f"{count:,}"
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("ssmd_manifest_api"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(size=_size, number=_number)
-    return environment
-
-
-_templates = _environment()
+PageQuery = Annotated[int, Query(ge=1, le=1_000_000)]
 
 
 @router.get("/")
-def index(catalog: CatalogDep) -> str:
-    """Show the feeds and their days."""
-    feeds = [(entry, list(reversed(catalog.days(entry.feed)))) for entry in feed_entries(catalog)]
-    return _templates.get_template("index.html").render(feeds=feeds, not_ready=catalog.why_not_ready())
+def feeds(catalog: CatalogDep) -> Response:
+    """Show the feeds and how fresh they are."""
+    views = [_feed(catalog, feed, catalog.days(feed, fill=True)) for feed in catalog.feeds()]
+    return render("feeds.html", here="archive", feeds=views, not_ready=catalog.why_not_ready(), meanings=MEANINGS)
+
+
+@router.get("/feeds")
+def feeds_folder() -> Response:
+    """Lead who shortens an address to the feeds."""
+    return RedirectResponse("/")
+
+
+@router.get("/feeds/{feed}")
+def feed(
+    catalog: CatalogDep, feed: FeedPath, year: Annotated[int | None, Query(ge=1970, le=9999)] = None
+) -> Response:
+    """Show a feed's days as a calendar."""
+    known_feed(catalog, feed)
+    days = catalog.days(feed, fill=True)
+    return render(
+        "feed.html",
+        here="archive",
+        feed=_feed(catalog, feed, days),
+        calendar=calendar_of(feed, days, year),
+        trouble=trouble(days),
+        most=_MOST_TROUBLE,
+        meanings=MEANINGS,
+        weekdays=_WEEKDAYS,
+    )
+
+
+@router.get("/feeds/{feed}/{date}")
+def day(
+    request: Request,
+    catalog: CatalogDep,
+    feed: FeedPath,
+    date: DatePath,
+    view: Literal["day"] | None = None,
+    gaps: PageQuery = 1,
+    files: PageQuery = 1,
+    live: Literal[1] | None = None,
+) -> Response:
+    """Show a day: to scale, its gaps explained, its files to download."""
+    known_feed(catalog, feed)
+    days = {day.date: day for day in catalog.days(feed, fill=True)}
+    if date not in days:
+        known_day(catalog, feed, date)
+    found = days[date]
+    try:
+        manifest, slices = catalog.manifest(feed, date), catalog.slices(feed, date)
+    except ArchiveError:
+        # The verdict says what is damaged and what to do; the page shows what can be read without it.
+        manifest, slices = None, []
+    shown = day_view(
+        feed,
+        date,
+        found.verdict,
+        manifest=manifest,
+        opened=catalog.open_segments(feed, date),
+        slices=slices,
+        now_ns=catalog.now_ns(),
+        whole=view == "day",
+        gaps_page=gaps,
+        files_page=files,
+    )
+    path = f"/feeds/{quote(feed)}/{date.isoformat()}"
+    one = dt.timedelta(days=1)
+
+    def here_url(**changes: object) -> str:
+        query = {**request.query_params, **changes}
+        kept = urlencode({name: str(value) for name, value in query.items() if value is not None})
+        return f"{path}?{kept}" if kept else path
+
+    return render(
+        "day.html",
+        here="archive",
+        day=shown,
+        live=live == 1 and shown.live,
+        meaning=MEANINGS[found.verdict.condition],
+        reasons=[reason for reason in found.verdict.reasons if reason.gap_id is None],
+        before=date - one if date - one in days else None,
+        after=date + one if date + one in days else None,
+        feed_url=f"/feeds/{quote(feed)}",
+        json_url=f"/manifests/{quote(feed)}/{date.isoformat()}",
+        here_url=here_url,
+        gaps_url=lambda page: here_url(gaps=page),
+        files_url=lambda page: here_url(files=page),
+        has_manifest=manifest is not None,
+        complete_through=found.complete_through,
+        anomalies=ANOMALIES,
+    )
 
 
 @router.get("/docs")
-def docs(request: Request) -> str:
-    """Show the routes, from the OpenAPI document."""
+def docs(request: Request, catalog: CatalogDep) -> Response:
+    """Show the routes, from the OpenAPI document, with requests that work on this archive."""
     document: dict[str, Any] = request.app.openapi()
-    operations = [
-        (path, method.upper(), operation)
-        for path, methods in document["paths"].items()
-        for method, operation in methods.items()
-    ]
-    return _templates.get_template("docs.html").render(info=document["info"], operations=operations)
+    return render(
+        "docs.html",
+        here="docs",
+        info=document["info"],
+        sections=sections(document, base_url=str(request.base_url).rstrip("/"), known=_known_values(catalog)),
+    )
+
+
+def problem_page(problem: Mapping[str, Any]) -> HTMLResponse:
+    """Return a problem document as a page."""
+    nearest = nearest_links(problem["instance"], problem.get("nearest") or [])
+    return render(
+        "problem.html", status=problem["status"], here="", problem={"errors": [], **problem}, nearest=nearest
+    )
+
+
+def _feed(catalog: Catalog, name: str, days: list[Day]) -> FeedView:
+    newest = [part.last_ns for part in catalog.open_segments(name, days[-1].date) if part.last_ns is not None]
+    sealed = next((day.complete_through for day in reversed(days) if day.complete_through), None)
+    if sealed is not None:
+        newest.append(from_rfc3339(sealed))
+    return feed_view(name, days, newest_ns=max(newest, default=None), now_ns=catalog.now_ns())
+
+
+def _known_values(catalog: Catalog) -> dict[str, str]:
+    """Return a feed, a day and a file of the archive, for examples that work."""
+    for feed in catalog.feeds():
+        for date in reversed(catalog.dates(feed)):
+            names = catalog.file_names(feed, date)
+            if names:
+                return {"feed": feed, "date": date.isoformat(), "name": names[0]}
+    return {}

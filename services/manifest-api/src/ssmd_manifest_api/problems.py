@@ -8,17 +8,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from ssmd_common.errors import ArchiveError
+from ssmd_manifest_api.view_problem import prefers_html
 
 __all__ = ["MEDIA_TYPE", "PROBLEM_RESPONSES", "Problem", "ProblemError", "install_problems"]
 
@@ -26,6 +27,9 @@ log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
 _TYPE_PREFIX = "urn:ssmd:problem:"
+
+ProblemPage = Callable[[Mapping[str, Any]], Response]
+"""Makes a page of a problem document."""
 
 
 class ParameterError(BaseModel):
@@ -95,7 +99,7 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
 """For the OpenAPI document: what every route under a feed can answer beside its 200."""
 
 
-def _answer(request: Request, status: int, kind: str, title: str, detail: str, **extra: Any) -> JSONResponse:
+def _answer(request: Request, status: int, kind: str, title: str, detail: str, **extra: Any) -> Response:
     document = {
         "type": _TYPE_PREFIX + kind,
         "title": title,
@@ -104,17 +108,23 @@ def _answer(request: Request, status: int, kind: str, title: str, detail: str, *
         "instance": request.url.path,
         **extra,
     }
-    return JSONResponse(document, status_code=status, media_type=MEDIA_TYPE)
+    if prefers_html(request.headers.get("accept")):
+        page: ProblemPage = request.app.state.problem_page
+        response = page(document)
+    else:
+        response = JSONResponse(document, status_code=status, media_type=MEDIA_TYPE)
+    response.headers["Vary"] = "Accept"
+    return response
 
 
-async def _on_problem(request: Request, error: Exception) -> JSONResponse:
+async def _on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)  # noqa: S101 - registered for this class alone
     response = _answer(request, error.status, error.kind, error.title, error.detail, **error.extra)
     response.headers.update(error.headers)
     return response
 
 
-async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
+async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class alone
     errors = [
         {
@@ -128,7 +138,7 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     return _answer(request, 422, "invalid-parameter", "Malformed parameter", f"malformed: {names}", errors=errors)
 
 
-async def _on_http(request: Request, error: Exception) -> JSONResponse:
+async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class alone
     title = str(error.detail)
     response = _answer(
@@ -138,14 +148,15 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
     return response
 
 
-async def _on_damage(request: Request, error: Exception) -> JSONResponse:
+async def _on_damage(request: Request, error: Exception) -> Response:
     assert isinstance(error, ArchiveError)  # noqa: S101 - registered for this class alone
     log.error("archive_damaged", where=error.where, problem=error.problem)
     return _answer(request, 500, "archive-damaged", "The archive is damaged", str(error))
 
 
-def install_problems(app: FastAPI) -> None:
-    """Make every failure of the app a problem document."""
+def install_problems(app: FastAPI, *, page: ProblemPage) -> None:
+    """Make every failure of the app a problem document, or ``page`` of it for who asks with a browser."""
+    app.state.problem_page = page
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)

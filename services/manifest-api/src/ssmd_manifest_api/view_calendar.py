@@ -1,0 +1,149 @@
+"""The days of a feed as a calendar and as a strip; pure."""
+
+from __future__ import annotations
+
+import calendar
+import datetime as dt
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from ssmd_manifest_api.condition import Condition
+from ssmd_manifest_api.view_text import count, day_name
+
+if TYPE_CHECKING:
+    from ssmd_manifest_api.catalog import Day
+
+__all__ = [
+    "MEANINGS",
+    "Calendar",
+    "CalendarDay",
+    "Month",
+    "calendar_of",
+    "strip",
+    "trouble",
+]
+
+MEANINGS: Mapping[Condition, str] = {
+    Condition.AVAILABLE: "whole, as far as anyone can tell",
+    Condition.DEGRADED: "something is known to be missing",
+    Condition.PENDING: "still being written",
+    Condition.MISSING: "nothing is archived, though data was expected",
+    Condition.UNVERIFIABLE: "nothing is known to be missing, and nothing proves it",
+}
+"""What a condition says of a day, in the order of the legend."""
+
+_STRIP_DAYS = 60
+_MONTHS = 12
+_LEVELS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class CalendarDay:
+    """One day of a feed in a calendar.
+
+    Attributes:
+        label: All of it in one line, for a screen reader and as a tooltip.
+        level: How much it holds beside the feed's fullest day, 0 to 4.
+    """
+
+    date: dt.date
+    url: str
+    condition: Condition
+    label: str
+    records: int
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """A month's grid: weeks from Monday on, None where the month or the feed has no such day."""
+
+    name: str
+    first: dt.date
+    weeks: list[list[CalendarDay | dt.date | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """What a feed's page shows.
+
+    Attributes:
+        counts: Days by condition, of the months shown.
+        years: The years the feed has, the latest first, where it has more than the months shown.
+        year: The year shown; None for the latest twelve months.
+    """
+
+    months: list[Month]
+    counts: dict[Condition, int]
+    years: list[int]
+    year: int | None
+
+
+def calendar_of(feed: str, days: Sequence[Day], year: int | None = None) -> Calendar:
+    """Lay a feed's days out by month.
+
+    Args:
+        feed: Name of the feed.
+        days: Its days from the first to the last, those without a folder among them.
+        year: Only this year; None for the latest twelve months.
+    """
+    cells = {cell.date: cell for cell in _cells(feed, days)}
+    firsts = sorted({date.replace(day=1) for date in cells})
+    years = sorted({first.year for first in firsts}, reverse=True)
+    shown = firsts[-_MONTHS:] if year is None else [first for first in firsts if first.year == year]
+    months = [_month(first, cells) for first in reversed(shown)]
+    wanted = {(first.year, first.month) for first in shown}
+    conditions = Counter(cell.condition for cell in cells.values() if (cell.date.year, cell.date.month) in wanted)
+    return Calendar(
+        months=months,
+        counts={condition: conditions[condition] for condition in MEANINGS},
+        years=years if len(firsts) > _MONTHS else [],
+        year=year,
+    )
+
+
+def strip(feed: str, days: Sequence[Day]) -> list[CalendarDay]:
+    """Return a feed's latest sixty days, oldest first."""
+    return _cells(feed, days)[-_STRIP_DAYS:]
+
+
+def trouble(days: Sequence[Day]) -> list[Day]:
+    """Return the days that are not available, the latest first."""
+    return [day for day in reversed(days) if day.verdict.condition is not Condition.AVAILABLE]
+
+
+def _cells(feed: str, days: Sequence[Day]) -> list[CalendarDay]:
+    most = max((day.records for day in days), default=0)
+    return [
+        CalendarDay(
+            date=day.date,
+            url=f"/feeds/{quote(feed)}/{day.date.isoformat()}",
+            condition=day.verdict.condition,
+            label=_label(day),
+            records=day.records,
+            level=-(-_LEVELS * day.records // most) if most else 0,
+        )
+        for day in days
+    ]
+
+
+def _label(day: Day) -> str:
+    parts = [f"{day_name(day.date)}: {day.verdict.condition.value}"]
+    if day.records:
+        parts.append(count(day.records, "record"))
+    if day.gaps:
+        parts.append(count(day.gaps, "gap"))
+    elif day.verdict.reasons:
+        parts.append(day.verdict.reasons[0].text)
+    return ", ".join(parts)
+
+
+def _month(first: dt.date, cells: Mapping[dt.date, CalendarDay]) -> Month:
+    weeks: list[list[CalendarDay | dt.date | None]] = [
+        [cells.get(date, date) if date.month == first.month else None for date in week]
+        for week in calendar.Calendar().monthdatescalendar(first.year, first.month)
+    ]
+    return Month(name=f"{first:%B %Y}", first=first, weeks=weeks)
