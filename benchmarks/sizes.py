@@ -40,14 +40,15 @@ def measure(tickers: int, messages: int, folder: Path) -> Took:
 
 def row(tickers: int, took: Took, folder: Path) -> str:
     """Return a line of the table."""
-    segments = [segment for day in list_days(folder / "archive", FEED) for segment in day_segments(day)]
+    days = list_days(folder / "archive", FEED)
+    segments = [segment for day in days for segment in day_segments(day)]
     records = sum(block.records for segment in segments for block in segment.index.blocks)
     blocks = sum(len(segment.index.blocks) for segment in segments)
     data, meta, index = (
-        sum(getattr(segment.paths, kind).stat().st_size for segment in segments)
+        sum(getattr(day.sealed(stem), kind).stat().st_size for day in days for stem in day.sealed_stems())
         for kind in ("data", "meta", "index")
     )
-    manifest = sum(day.manifest.stat().st_size for day in list_days(folder / "archive", FEED))
+    manifest = sum(day.manifest.stat().st_size for day in days)
     return (
         f"| {tickers:,} | {took.peak_bytes / 2**20:.0f} MiB | {data / records:.1f} | {meta / records:.1f} "
         f"| {index / records:.2f} | {index / blocks / 1024:.1f} KiB | {manifest / 2**20:.2f} MiB |\n"

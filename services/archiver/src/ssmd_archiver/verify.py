@@ -28,9 +28,9 @@ from ssmd_common.archive.index import (
     Seal,
     read_index,
 )
-from ssmd_common.archive.layout import DATA_SUFFIX, DayPaths, list_days
+from ssmd_common.archive.layout import DATA_SUFFIX, DayPaths, SegmentPaths, list_days
 from ssmd_common.archive.manifest import encode_manifest
-from ssmd_common.archive.reader import Segment, read_block
+from ssmd_common.archive.reader import read_block
 from ssmd_common.errors import ArchiveError
 from ssmd_common.ranges import Ranges
 
@@ -79,6 +79,20 @@ class FeedReport:
     missing: int = 0
     gaps: dict[str, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """One segment and its index, as they were found."""
+
+    paths: SegmentPaths
+    index: Index
+    sealed: bool
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Sort key: epoch, then sequence."""
+        return self.index.header.epoch, self.index.last_seq or 0
 
 
 class _Chain:
@@ -130,7 +144,7 @@ def verify_feed(
     return report
 
 
-def _segments(day: DayPaths, report: FeedReport) -> list[Segment]:
+def _segments(day: DayPaths, report: FeedReport) -> list[_Segment]:
     """Read a day's indexes, noting files that lack a partner."""
     sealed, data = set(day.sealed_stems()), set(day.data_stems())
     for stem in sorted(data - sealed):
@@ -150,14 +164,14 @@ def _segments(day: DayPaths, report: FeedReport) -> list[Segment]:
         except FileNotFoundError:
             continue  # the archiver sealed it meanwhile
         if index is not None:
-            found.append(Segment(paths, index, is_sealed))
+            found.append(_Segment(paths, index, is_sealed))
         elif is_sealed:
             report.findings.append(Finding(str(paths.index), "has no header"))
     return sorted(found, key=lambda segment: segment.order)
 
 
 def _verify_segment(
-    segment: Segment, chain: _Chain, ledger: FrameLedger, report: FeedReport, progress: Callable[[int], None]
+    segment: _Segment, chain: _Chain, ledger: FrameLedger, report: FeedReport, progress: Callable[[int], None]
 ) -> SegmentSummary | None:
     """Verify one segment; return its summary where it is sealed and whole."""
     index, paths = segment.index, segment.paths
@@ -198,7 +212,7 @@ def _verify_segment(
 
 
 def _verify_block(
-    segment: Segment, block: Block, data_fd: int, meta_fd: int, report: FeedReport, raw_sha256: hashlib._Hash
+    segment: _Segment, block: Block, data_fd: int, meta_fd: int, report: FeedReport, raw_sha256: hashlib._Hash
 ) -> list[int] | None:
     """Verify a block's two members; return the sequences of its records, None where they cannot be read."""
     if not block.records:
@@ -220,7 +234,7 @@ def _verify_block(
     return columns.seq
 
 
-def _verify_seal(segment: Segment, seal: Seal, raw_sha256: str, found: Callable[..., None]) -> None:
+def _verify_seal(segment: _Segment, seal: Seal, raw_sha256: str, found: Callable[..., None]) -> None:
     paths = segment.paths
     if raw_sha256 != seal.raw_sha256:
         found("its lines differ from the sealed hash", paths.data)
