@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import nats.errors
 from nats.aio.client import Client
-from nats.protocol.parser import AWAITING_MSG_PAYLOAD, CRLF_SIZE, Parser
+from nats.protocol.parser import AWAITING_MSG_PAYLOAD, CRLF_SIZE, ERR_RE, PERMISSIONS_ERR, Parser
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +65,16 @@ class NatsClient(Client):
         """
         await self._send_command(block)
         await self._flush_pending()
+
+    async def _process_err(self, err_msg: str) -> None:
+        if PERMISSIONS_ERR not in err_msg:
+            await super()._process_err(err_msg)
+            return
+        # The parser hands texts over in small letters, but a subject's case is part of its name.
+        told = ERR_RE.match(self._ps.buf)
+        text = told[1].decode("utf-8", "replace") if told else err_msg
+        self._err = nats.errors.Error("nats: " + text.strip("'"))
+        await self._error_cb(self._err)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
         handler = self._raw.get(sid)
