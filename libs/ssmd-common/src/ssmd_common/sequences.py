@@ -8,6 +8,10 @@ too. One tracker lives as long as one connection, since exchanges start again on
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ssmd_common.ranges import Range
 
 __all__ = ["SequenceGap", "SequenceRepeat", "SequenceTracker"]
 
@@ -54,8 +58,8 @@ class SequenceTracker:
     Args:
         starts_at: First number of every sequence, where the exchange promises one: a first frame above it is a
             gap. None takes whatever comes first as the beginning.
-        leaves_holes: Whether the exchange's sequence skips and repeats numbers without loss (a filtered channel);
-            only a number that goes back is found then.
+        leaves_holes: Whether the exchange's sequence skips numbers without loss (a filtered channel); only a number
+            that comes again or goes back is found then.
     """
 
     __slots__ = ("_highest", "_leaves_holes", "_missing", "_starts_at")
@@ -66,7 +70,7 @@ class SequenceTracker:
         self._starts_at = starts_at
         self._leaves_holes = leaves_holes
         self._highest: dict[str, tuple[int, int]] = {}
-        self._missing: dict[str, list[tuple[int, int]]] = {}
+        self._missing: dict[str, list[Range]] = {}
 
     def observe(
         self, key: str, first: int, last: int | None = None, *, at_ns: int = 0
@@ -97,7 +101,7 @@ class SequenceTracker:
         if first > highest:
             self._highest[key] = (last, at_ns)
             return self._gap(key, highest, first, highest_ns)
-        if last > highest or (self._leaves_holes and last == highest):
+        if last > highest:
             # A range that overlaps what is known and goes on: nothing is missing.
             self._highest[key] = (last, at_ns)
             return None
@@ -107,6 +111,10 @@ class SequenceTracker:
         """Return the highest number of ``key`` so far; None before its first."""
         known = self._highest.get(key)
         return known[0] if known else None
+
+    def missing(self, key: str) -> list[Range]:
+        """Return the ranges of ``key`` that never came, half-open: the latest 1,024 of them."""
+        return self._missing.get(key, [])
 
     def forget(self, key: str) -> None:
         """Forget a sequence that the exchange ended."""
@@ -124,7 +132,7 @@ class SequenceTracker:
         ranges = self._missing.get(key)
         if not ranges:
             return False
-        kept: list[tuple[int, int]] = []
+        kept: list[Range] = []
         for start, end in ranges:
             kept.extend(
                 piece for piece in ((start, min(end, first)), (max(start, last + 1), end)) if piece[0] < piece[1]

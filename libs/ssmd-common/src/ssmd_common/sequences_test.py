@@ -33,11 +33,11 @@ def test_a_range_continues_where_the_last_one_ended() -> None:
     assert tracker.highest("btcusdt") == 130
 
 
-def test_holes_and_repeats_of_the_exchange_are_nothing_yet_going_back_is_found() -> None:
+def test_holes_of_the_exchange_are_nothing_yet_a_number_that_repeats_or_goes_back_is_found() -> None:
     tracker = SequenceTracker(leaves_holes=True)
     assert tracker.observe("BTC-USD", 10) is None
     assert tracker.observe("BTC-USD", 20) is None
-    assert tracker.observe("BTC-USD", 20) is None
+    assert tracker.observe("BTC-USD", 20) == SequenceRepeat("BTC-USD", 20, 20, was_missing=False)
     assert tracker.observe("BTC-USD", 19) == SequenceRepeat("BTC-USD", 20, 19, was_missing=False)
 
 
@@ -68,4 +68,4 @@ def test_a_reordering_is_found_and_ends_with_nothing_missing(order: list[int]) -
     gaps = sum(gap.missing_count or 0 for gap in found if isinstance(gap, SequenceGap))
     late = sum(1 for repeat in found if isinstance(repeat, SequenceRepeat) and repeat.was_missing)
     assert gaps == late + (0 if order[0] == 1 or min(order) == 1 else 1)
-    assert not tracker._missing.get("k")
+    assert tracker.missing("k") == []

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+import json
 from typing import TYPE_CHECKING
 
-import msgspec
 from rich.console import Console
-from rich.table import Table
 
-from ssmd_common.config.support import unknown_variables, unused_fields, version_in_force
+from ssmd_common.config.support import require_feed_supported, unknown_variables, unused_fields, version_in_force
 from ssmd_common.errors import ConfigError
-from ssmd_common.sequences import SequenceGap, SequenceTracker
-from ssmd_connector.plan import INSTANCE_VARIABLE, Plan, today
+from ssmd_connector.plan import INSTANCE_VARIABLE, Plan, today, venue_of
+from ssmd_connector.recordings import recorded_frames
+from ssmd_connector.routing import route_all
 from ssmd_connector.venues.venue import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from ssmd_common.config.environment import Environment
     from ssmd_common.config.feed import Feed
-    from ssmd_connector.venues.venue import Route, Venue
+    from ssmd_connector.routing import Finding, Routing
 
-__all__ = ["Routing", "check", "recorded_frames", "route_all", "warnings"]
+__all__ = ["check", "warnings"]
 
-
-class _Recorded(msgspec.Struct, forbid_unknown_fields=True):
-    """A line of a recording that holds the time of receipt beside the frame."""
-
-    received_ms: int
-    frame: msgspec.Raw
+_ROWS_SHOWN = 40
+_FINDINGS_SHOWN = 20
+_TICKERS_SHOWN = 3
 
 
 def warnings(feed: Feed, env: Environment, environ: Mapping[str, str]) -> list[str]:
@@ -39,8 +34,8 @@ def warnings(feed: Feed, env: Environment, environ: Mapping[str, str]) -> list[s
     return unused_fields(feed, env) + unknown_variables(environ, env, known=(INSTANCE_VARIABLE,))
 
 
-def check(plan: Plan, *, frames: Path | None, console: Console | None = None) -> int:
-    """Tell what the two files amount to, and route recorded frames where some are given.
+def check(feed: Feed, env: Environment | None, frames: Path | None, *, as_json: bool) -> int:
+    """Tell what a feed amounts to, in an environment where one is given, and what becomes of recorded frames.
 
     Returns:
         0, or 1 when a data frame could not be routed.
@@ -48,7 +43,30 @@ def check(plan: Plan, *, frames: Path | None, console: Console | None = None) ->
     Raises:
         ConfigError: A file, key or argument is wrong.
     """
-    out = console or Console(highlight=False, soft_wrap=True)
+    if as_json and frames is None:
+        raise ConfigError("tells of frames, and none are given", field="--json", remedy="add --frames FILE")
+    require_feed_supported(feed, today())
+    plan = None if env is None else Plan.of(feed, env)
+    out = Console(highlight=False, soft_wrap=True, stderr=as_json)
+    if plan is not None:
+        _print_plan(plan, out)
+    else:
+        version, venue = version_in_force(feed, today()).version, feed.websocket_settings().venue
+        out.print(f"feed {feed.name}, version {version}, venue {venue}", markup=False)
+    if frames is None:
+        out.print("ok" if plan is not None else "ok; add --env to check where it is captured")
+        return 0
+    settings = feed.websocket_settings() if plan is None else plan.settings
+    routing = route_all(venue_of(settings), recorded_frames(frames))
+    if as_json:
+        print(json.dumps(routing.summary(), indent=2))  # noqa: T201 - for a program, not a terminal
+    else:
+        out.print()
+        _print_routing(routing, out)
+    return 1 if routing.lost else 0
+
+
+def _print_plan(plan: Plan, out: Console) -> None:
     for line in warnings(plan.feed, plan.env, plan.environ):
         out.print(f"warning: {line}", markup=False)
     keys = plan.check_keys()
@@ -59,92 +77,70 @@ def check(plan: Plan, *, frames: Path | None, console: Console | None = None) ->
     out.print(f"connects to {plan.url()}" + (f" with the key of {keys}" if keys else ""), markup=False)
     out.print(f"publishes to {subjects.data_filter} and {subjects.capture_filter}", markup=False)
     out.print(f"stream {transport.stream} at {transport.url}, as instance {plan.instance}", markup=False)
-    if frames is None:
-        out.print("ok")
-        return 0
-    routing = route_all(plan.venue, recorded_frames(frames))
-    routing.print_to(out)
-    return 1 if routing.lost else 0
 
 
-def recorded_frames(path: Path) -> Iterator[bytes]:
-    """Yield the frames of a recording: a frame a line, or ``{"received_ms": …, "frame": …}``.
-
-    Raises:
-        ConfigError: The file cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            for line in file:
-                text = line.rstrip(b"\r\n")
-                if not text:
-                    continue
-                try:
-                    yield bytes(msgspec.json.decode(text, type=_Recorded).frame)
-                except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-                    yield text
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", file=str(path), field="--frames") from None
+def _print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], out: Console) -> None:
+    """Print columns as wide as they need, never cut: numbers to the right, all else to the left."""
+    lines = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(columns, *lines, strict=True)]
+    numeric = [all(cell.isdigit() for cell in column) for column in zip(*lines, strict=True)] or [False] * len(
+        columns
+    )
+    for line in (columns, *lines):
+        cells = zip(line, widths, numeric, strict=True)
+        text = "  ".join(cell.rjust(width) if right else cell.ljust(width) for cell, width, right in cells)
+        out.print(text.rstrip(), markup=False)
 
 
-@dataclass
-class Routing:
-    """What became of recorded frames.
-
-    Attributes:
-        frames: How many there were.
-        counts: Frames by kind, type and subject type.
-        tickers: Tickers by the same.
-        sequenced: Frames with an exchange sequence, by the same.
-        reasons: Why frames could not be routed, and how many.
-        gaps: Gaps in the exchange's sequences.
-        repeats: Numbers that came again.
-    """
-
-    frames: int = 0
-    counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    tickers: dict[tuple[str, str, str], set[str]] = field(default_factory=dict)
-    sequenced: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
-    gaps: int = 0
-    repeats: int = 0
-
-    @property
-    def lost(self) -> int:
-        """Frames that could not be routed."""
-        return sum(self.reasons.values())
-
-    def take(self, route: Route) -> None:
-        """Count one frame."""
-        self.frames += 1
-        key = (route.kind.value, route.type or "-", route.subject_type or "-")
-        self.counts[key] += 1
-        tickers = route.tickers or ((route.ticker,) if route.ticker else ())
-        self.tickers.setdefault(key, set()).update(tickers)
-        self.sequenced[key] += bool(route.seq_key)
-        if route.kind is Kind.UNPARSED or not route.routed:
-            self.reasons[route.reason] += 1
-
-    def print_to(self, out: Console) -> None:
-        """Print the table."""
-        table = Table("kind", "type", "subject type", "frames", "tickers", "numbered", box=None, pad_edge=False)
-        for key, count in sorted(self.counts.items()):
-            table.add_row(*key, str(count), str(len(self.tickers[key])), str(self.sequenced[key]))
-        out.print(table)
-        out.print(f"{self.frames} frames, {self.gaps} sequence gaps, {self.repeats} numbers repeated", markup=False)
-        for reason, count in self.reasons.most_common():
-            out.print(f"not routed: {count} ({reason})", markup=False)
+def _print_routing(routing: Routing, out: Console) -> None:
+    types = [
+        (kind, name, subject_type if kind == Kind.DATA.value else "-", row.frames, row.numbered, _few(row.tickers))
+        for (kind, name, subject_type), row in sorted(routing.rows.items())
+    ]
+    _print_table(("kind", "type", "subject type", "frames", "numbered", "tickers"), types, out)
+    if routing.sequences:
+        out.print()
+        _print_sequences(routing, out)
+    out.print()
+    if routing.unknown:
+        out.print(f"types this venue does not know, published under their own names: {', '.join(routing.unknown)}")
+    if routing.unverifiable:
+        names = ", ".join(routing.unverifiable)
+        out.print(f"unverifiable, without numbers that show a loss at the exchange: {names}", markup=False)
+    _print_findings("sequence", routing.breaks, out)
+    _print_findings("not routed", routing.lost, out)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(routing.kinds.items()))
+    gaps = sum(sequence.gaps for sequence in routing.sequences.values())
+    out.print(
+        f"{routing.frames} frames: {kinds or 'none'}; {gaps} sequence gaps; {len(routing.lost)} not routed",
+        markup=False,
+    )
 
 
-def route_all(venue: Venue, frames: Iterable[bytes]) -> Routing:
-    """Route frames as the connector would; a recording may begin anywhere in a sequence."""
-    routing = Routing()
-    strict, holey = SequenceTracker(), SequenceTracker(leaves_holes=True)
-    for frame in frames:
-        route = venue.route(frame)
-        routing.take(route)
-        if route.seq_key:
-            finding = (holey if route.leaves_holes else strict).observe(route.seq_key, route.seq, route.seq_last)
-            routing.gaps += isinstance(finding, SequenceGap)
-            routing.repeats += finding is not None and not isinstance(finding, SequenceGap)
-    return routing
+def _print_sequences(routing: Routing, out: Console) -> None:
+    # What is wrong comes first, and is never left out before what is right.
+    ordered = sorted(routing.sequences.items(), key=lambda item: (not item[1].findings, item[0]))
+    columns = ("sequence", "counts", "frames", "first", "last", "gaps", "missing", "repeated", "late")
+    rows = [
+        (key, s.kind, s.frames, s.first, s.last, s.gaps, s.missing, s.repeated, s.late)
+        for key, s in ordered[:_ROWS_SHOWN]
+    ]
+    _print_table(columns, rows, out)
+    _print_rest(len(ordered) - _ROWS_SHOWN, "sequences", out)
+
+
+def _print_findings(title: str, findings: Sequence[Finding], out: Console) -> None:
+    for finding in findings[:_FINDINGS_SHOWN]:
+        out.print(f"{title}: line {finding.line}: {finding.text}", markup=False)
+    _print_rest(len(findings) - _FINDINGS_SHOWN, "findings", out)
+
+
+def _print_rest(rest: int, what: str, out: Console) -> None:
+    if rest > 0:
+        out.print(f"… and {rest} more {what}; --json tells all", markup=False)
+
+
+def _few(names: Iterable[str]) -> str:
+    known = sorted(names)
+    shown = ", ".join(known[:_TICKERS_SHOWN])
+    return f"{len(known)}: {shown}{', …' if len(known) > _TICKERS_SHOWN else ''}" if known else "-"

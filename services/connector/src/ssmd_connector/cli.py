@@ -54,11 +54,16 @@ def check(
     feed: FeedFile = None,
     env: EnvFile = None,
     frames: Annotated[
-        Path | None, typer.Option(help="Route these recorded frames, one a line.", show_default=False)
+        Path | None,
+        typer.Option(help="Route these recorded frames, one a line, plain or gzip.", show_default=False),
     ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Tell of the frames in JSON.")] = False,
 ) -> int:
-    """Validate the two files and the keys without a network; route recorded frames."""
-    return checking.check(_plan(feed, env), frames=frames)
+    """Validate without a network: the feed, with --env also environment and keys; route recorded frames."""
+    if feed is None:
+        raise ConfigError("missing", field="--feed", remedy="see --help")
+    return checking.check(load_feed(feed), load_environment(env) if env else None, frames, as_json=as_json)
 
 
 @app.command("create-stream")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["GenericVenue"]
 
 _TEXT_PREVIEW = 64
+_MAX_DIGITS = 18
 
 
 class _Missing:
@@ -74,8 +75,8 @@ class _Finder:
         return list(dict.fromkeys(text for text in map(self._text, _values(root, self.segments)) if text))
 
     def integers(self, root: object) -> list[int]:
-        """Return the whole numbers found."""
-        return [value for value in _values(root, self.segments) if type(value) is int]
+        """Return the whole numbers found, those written as text among them."""
+        return [number for value in _values(root, self.segments) if (number := _whole(value)) is not None]
 
     def _text(self, value: object) -> str:
         if isinstance(value, bool) or not isinstance(value, str | int):
@@ -87,6 +88,13 @@ class _Finder:
             head, separator, _ = text.partition(self.before)
             text = head if separator else ""
         return text.upper() if self.upper else text
+
+
+def _whole(value: object) -> int | None:
+    if isinstance(value, str) and len(value) <= _MAX_DIGITS and value.isascii() and value.isdecimal():
+        return int(value)
+    # A number beyond 64 bits is none that an exchange counts by.
+    return value if type(value) is int and 0 <= value < 1 << 63 else None
 
 
 def _first_found(finders: Sequence[_Finder], root: object) -> list[str]:
@@ -132,8 +140,10 @@ class GenericVenue:
         route = settings.route
         self._types = [_Finder.of(place) for place in route.type] if route else []
         self._symbols = [_Finder.of(place) for place in route.symbol] if route else []
-        self._control_types = frozenset(settings.control.types)
-        self._control_texts = frozenset(text.encode() for text in settings.control.texts)
+        answer = settings.keep_alive.answer if settings.keep_alive else None
+        self._pong = {answer} if answer else set()
+        self._control_types = self._pong | set(settings.control.types)
+        self._texts = {text.encode(): text for text in (*settings.control.texts, *self._pong)}
         self._present = [_Match(match) for match in settings.control.present]
         self._refused = [_Match(match) for match in settings.control.refused]
         self._subject_types = settings.subject_types
@@ -146,9 +156,10 @@ class GenericVenue:
 
     def route(self, frame: bytes) -> Route:
         """Decide where a frame goes. Never raises, whatever the bytes."""
-        if self._control_texts and frame.strip() in self._control_texts:
-            text = frame.strip().decode("utf-8", "replace")[:_TEXT_PREVIEW].lower()
-            return Route(Kind.CONTROL, text, text)
+        text = self._texts.get(frame.strip()) if self._texts else None
+        if text is not None:
+            name = text[:_TEXT_PREVIEW].lower()
+            return Route(Kind.CONTROL, name, name, is_pong=text in self._pong)
         try:
             root = decode_json(frame)
         except ValueError as error:
@@ -157,7 +168,8 @@ class GenericVenue:
         kind = types[0] if len(types) == 1 else ""
         refused = any(match.fits(root) for match in self._refused)
         if refused or kind in self._control_types or any(match.fits(root) for match in self._present):
-            return Route(Kind.CONTROL, kind or "reply", kind or "reply", refused=refused)
+            name = kind or "reply"
+            return Route(Kind.CONTROL, name, name, refused=refused, is_pong=kind in self._pong)
         symbols = _first_found(self._symbols, root)
         ticker = symbols[0] if len(symbols) == 1 else None
         several = tuple(symbols) if len(symbols) > 1 else ()

@@ -85,7 +85,10 @@ def test_sequences_are_read_by_their_rule() -> None:
     trade = route(BINANCE, {"stream": "x", "data": {"e": "aggTrade", "s": "BTCUSDT", "a": 7}})
     assert (trade.seq_key, trade.seq, trade.leaves_holes) == ("aggTrade:BTCUSDT", 7, False)
     assert route(COINBASE, {"type": "ticker", "product_id": "A", "sequence": 4}).leaves_holes
-    assert route(COINBASE, {"type": "ticker", "product_id": "A", "sequence": "4"}).seq_key == ""
+    assert route(COINBASE, {"type": "ticker", "product_id": "A", "sequence": "4"}).seq == 4
+    odd_numbers: tuple[Any, ...] = ("-4", "4.0", "", "\u0664", "9" * 30, 1 << 63, -1, 4.0, True, None, [4])
+    for odd in odd_numbers:
+        assert route(COINBASE, {"type": "ticker", "product_id": "A", "sequence": odd}).seq_key == ""
 
 
 def test_an_array_root_is_one_frame_of_its_type_and_symbols() -> None:
