@@ -6,6 +6,7 @@ so a fresh one is seen at the next request.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -32,6 +33,12 @@ class FileCache(Generic[ValueT]):
         self._limit = limit
         self._kept: dict[str, tuple[str, ValueT]] = {}
         self._lock = threading.Lock()
+
+    def over(self, store: Store) -> FileCache[ValueT]:
+        """Return a cache that sees another store of the same files and keeps them together with this one."""
+        other = copy.copy(self)
+        vars(other).update(_store=store)
+        return other
 
     def get(self, key: str) -> ValueT | None:
         """Return the value of a file as it is now; None where there is no such file."""

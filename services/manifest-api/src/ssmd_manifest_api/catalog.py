@@ -6,20 +6,25 @@ request never becomes one.
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from ssmd_common.archive import layout
 from ssmd_common.archive.index import Index, read_index
 from ssmd_common.archive.layout import DayKeys
 from ssmd_common.archive.manifest import FileEntry, GapEntry, Manifest, parse_manifest
+from ssmd_common.archive.selection import Extent, extent_of_entry, joined
 from ssmd_common.archive.store import Content, Stat, Store
-from ssmd_common.archive.times import DAY_NS, day_start_ns, from_rfc3339
+from ssmd_common.archive.times import DAY_NS, date_of, day_start_ns, from_rfc3339
+from ssmd_common.calendar import quiet_times
+from ssmd_common.config.calendar import Calendar
 from ssmd_common.errors import ArchiveError, WireError
 from ssmd_manifest_api.cache import FileCache
-from ssmd_manifest_api.condition import DayFacts, Verdict, facts_of, judge
+from ssmd_manifest_api.condition import DayFacts, Expectation, Span, Verdict, facts_of, judge
 from ssmd_manifest_api.filters import GapFilter, SegmentFilter
 from ssmd_manifest_api.view_rate import Slice, file_slices, index_slices
 
@@ -90,9 +95,10 @@ class _Summary:
     records: int
     bytes: int
     compressed_bytes: int
-    gaps: int
+    gaps: tuple[GapEntry, ...]
     complete_through: str | None
     modified_ns: int
+    extent: Extent | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +118,28 @@ class Catalog:
     Args:
         store: The archive.
         clock_ns: The time now.
+        calendars: When silence is expected, by feed.
     """
 
-    def __init__(self, store: Store, *, clock_ns: Callable[[], int]) -> None:
+    def __init__(
+        self, store: Store, *, clock_ns: Callable[[], int], calendars: Mapping[str, Calendar] | None = None
+    ) -> None:
         self.store = store
         self._clock_ns = clock_ns
+        self._calendars = calendars or {}
+        self._quiet_times = lru_cache(_SUMMARIES)(self._read_calendar)
         self._files = FileCache(store, _manifest_file, limit=_WHOLE_MANIFESTS)
         self._manifests = FileCache(store, _parse, limit=_WHOLE_MANIFESTS)
         self._summaries = FileCache(store, _summarise, limit=_SUMMARIES)
         self._evidence = FileCache(store, _read_evidence, limit=_INDEXES)
         self._journals = FileCache(store, _read_journal, limit=_JOURNALS)
+
+    def over(self, store: Store) -> Catalog:
+        """Return a catalog of another view of the same archive; what both read is kept once."""
+        other = copy.copy(self)
+        caches = {name: value.over(store) for name, value in vars(self).items() if isinstance(value, FileCache)}
+        vars(other).update(caches, store=store)
+        return other
 
     def why_not_ready(self) -> str | None:
         """Return why the archive cannot be read; None where it can."""
@@ -148,21 +166,29 @@ class Catalog:
         """
         found = {date: self._known(DayKeys(feed, date)) for date in self.dates(feed)}
         now_ns = self._clock_ns()
+        calendar = self._calendars.get(feed)
         dates = sorted(found)
         if fill and dates:
-            dates = [dates[0] + dt.timedelta(days=n) for n in range((dates[-1] - dates[0]).days + 1)]
+            # A calendar expects data even after the last day; without one, only what lies between is missing.
+            last = dates[-1] if calendar is None else max(dates[-1], date_of(now_ns))
+            dates = [dates[0] + dt.timedelta(days=n) for n in range((last - dates[0]).days + 1)]
+        holding = {date for date, (facts, _) in found.items() if facts.files}
+        first, last = min(holding, default=dt.date.max), max(holding, default=dt.date.min)
         one = dt.timedelta(days=1)
 
-        def holds_data(date: dt.date) -> bool:
-            neighbour = found.get(date)
-            return neighbour is not None and neighbour[0].files > 0
+        def expectation(date: dt.date) -> Expectation:
+            return Expectation(
+                earlier=first < date,
+                later=date < last,
+                before=date - one in holding,
+                after=date + one in holding,
+                quiet=None if calendar is None else self._quiet_times(feed, date),
+            )
 
         days: list[Day] = []
         for date in dates:
             facts, summary = found.get(date, (DayFacts(date), None))
-            verdict = judge(
-                facts, now_ns=now_ns, data_before=holds_data(date - one), data_after=holds_data(date + one)
-            )
+            verdict = judge(facts, now_ns=now_ns, expected=expectation(date))
             days.append(
                 Day(
                     date=date,
@@ -172,7 +198,7 @@ class Catalog:
                     bytes=summary.bytes if summary else 0,
                     compressed_bytes=summary.compressed_bytes if summary else 0,
                     files=facts.files,
-                    gaps=summary.gaps if summary else 0,
+                    gaps=len(summary.gaps) if summary else 0,
                     complete_through=summary.complete_through if summary else None,
                     modified_ns=summary.modified_ns if summary else None,
                 )
@@ -198,6 +224,23 @@ class Catalog:
             ArchiveError: It is damaged.
         """
         return self._manifests.get(DayKeys(feed, date).manifest)
+
+    def overview(self, feed: str, date: dt.date) -> tuple[Extent | None, tuple[GapEntry, ...]]:
+        """Return what the files of a day's manifest span, None where it lists none, and the gaps it lists.
+
+        Raises:
+            ArchiveError: The manifest is damaged.
+        """
+        summary = self._summaries.get(DayKeys(feed, date).manifest)
+        return (None, ()) if summary is None else (summary.extent, summary.gaps)
+
+    def index(self, key: str) -> Index | None:
+        """Return an index, sealed or open, as far as it is committed; None where there is none.
+
+        Raises:
+            ArchiveError: It is damaged.
+        """
+        return self._journals.get(key)
 
     def open_segments(self, feed: str, date: dt.date) -> list[OpenSegment]:
         """Return what is durable of the day's open segments."""
@@ -262,9 +305,9 @@ class Catalog:
         """List the gaps of these days, each once as its latest day has it, by start."""
         latest: dict[str, GapEntry] = {}
         for date in sorted(dates):
-            manifest = self.manifest(feed, date) if self._touches(date, wanted) else None
-            if manifest is not None:
-                latest.update((gap.gap_id, gap) for gap in manifest.gaps)
+            summary = self._summaries.get(DayKeys(feed, date).manifest) if self._touches(date, wanted) else None
+            if summary is not None:
+                latest.update((gap.gap_id, gap) for gap in summary.gaps)
         found = (gap for gap in latest.values() if wanted.wants(gap))
         return sorted(found, key=lambda gap: (from_rfc3339(gap.start), gap.layer, gap.gap_id))
 
@@ -304,6 +347,13 @@ class Catalog:
     def _stems(self, folder: str, suffix: str) -> list[str]:
         return layout.segment_stems(self.store.list(folder).files, suffix)
 
+    def _read_calendar(self, feed: str, date: dt.date) -> tuple[Span, ...]:
+        """Return when silence is expected on a day of a feed that has a calendar."""
+        start_ns = day_start_ns(date)
+        return tuple(
+            (start, end) for start, end, _ in quiet_times(self._calendars[feed], start_ns, start_ns + DAY_NS)
+        )
+
     def _touches(self, date: dt.date, wanted: GapFilter) -> bool:
         start_ns = day_start_ns(date)
         if wanted.from_ns is not None and start_ns + DAY_NS <= wanted.from_ns:
@@ -340,9 +390,10 @@ def _summarise(key: str, file: Content) -> _Summary:
         records=sum(entry.records for entry in manifest.files),
         bytes=sum(entry.bytes for entry in manifest.files),
         compressed_bytes=sum(entry.compressed_bytes for entry in manifest.files),
-        gaps=len(manifest.gaps),
+        gaps=tuple(manifest.gaps),
         complete_through=manifest.complete_through,
         modified_ns=file.stat.modified_ns,
+        extent=joined(extent_of_entry(entry) for entry in manifest.files),
     )
 
 
