@@ -21,8 +21,23 @@ if TYPE_CHECKING:
 
 __all__ = ["explain_refusal", "signed_headers"]
 
+_FORBIDDEN = 403
 _MAX_SKEW_S = 5
 _MAX_WORDS = 200
+_CAUSES: tuple[tuple[tuple[str, ...], str], ...] = (
+    (
+        ("timestamp", "expired"),
+        "the timestamp was refused: it must be milliseconds of a correct clock, not seconds",
+    ),
+    (("query", "path"), "the signed text must be the path alone, without the query string"),
+    (("pkcs", "salt"), "the signature must be RSA-PSS with SHA-256 and a salt of 32 bytes, not PKCS1v15"),
+    (
+        ("signature",),
+        "the private key does not belong to this API key, or the signature is not RSA-PSS "
+        "(PKCS1v15, or a signed query string, look the same to the exchange)",
+    ),
+)
+"""What an exchange's words point at, the first match decides."""
 
 
 def signed_headers(credentials: KalshiCredentials, url: str, *, now_ms: int) -> dict[str, str]:
@@ -60,32 +75,28 @@ def explain_refusal(
     """
     words = redact_text(" ".join(body.split()))[:_MAX_WORDS]
     problem = f"the exchange refused the handshake with {status}" + (f": {words}" if words else "")
-    return CredentialError(
-        problem, file=redact_text(url), field=where, remedy=_likely_cause(body, headers, url, where, now_s)
-    )
+    remedy = _likely_cause(status, body, headers, url, where, now_s)
+    return CredentialError(problem, file=redact_text(url), field=where, remedy=remedy)
 
 
-def _likely_cause(body: str, headers: Mapping[str, str], url: str, where: str, now_s: float) -> str:
+def _likely_cause(status: int, body: str, headers: Mapping[str, str], url: str, where: str, now_s: float) -> str:
     skew_s = _skew_s(headers, now_s)
-    lowered = body.lower()
     if not where:
-        return "this feed sends no credentials; the exchange may refuse this address or region"
+        return (
+            "no credentials were sent: if this exchange wants them, name them under keys; "
+            "else it may refuse this address or region"
+        )
     if skew_s is not None and abs(skew_s) > _MAX_SKEW_S:
         return f"this machine's clock is {abs(skew_s):.0f} s {'ahead' if skew_s > 0 else 'behind'}; synchronise it"
-    if "timestamp" in lowered or "expired" in lowered:
-        return "the timestamp was refused: it must be milliseconds of a correct clock, not seconds"
-    if "query" in lowered or "path" in lowered:
-        return "the signed text must be the path alone, without the query string"
-    if "signature" in lowered:
-        return (
-            "the private key does not belong to this API key, or the signature is not RSA-PSS "
-            "(PKCS1v15, or a signed query string, look the same to the exchange)"
-        )
+    lowered = body.lower()
+    for words, cause in _CAUSES:
+        if any(word in lowered for word in words):
+            return cause
     place = "demo" if "demo" in (urlsplit(url).hostname or "") else "production"
-    return (
-        f"most likely the key is not one of the {place} environment: demo and production keys do not mix; "
-        "else check that the private key belongs to this API key"
-    )
+    mixed = f"most likely the key is not one of the {place} environment: demo and production keys do not mix"
+    if status == _FORBIDDEN:
+        return f"{mixed}; else the key may lack the permission, or this address is not on its allow list"
+    return f"{mixed}; else check that the private key belongs to this API key, and that the key was not deleted"
 
 
 def _skew_s(headers: Mapping[str, str], now_s: float) -> float | None:

@@ -52,7 +52,7 @@ class Sequence:
     Attributes:
         leaves_holes: Whether skipped numbers mean nothing.
         frames: Frames that carry its numbers.
-        first: Its first number.
+        first: Its lowest number.
         last: Its highest number.
         gaps: Times it skipped.
         missing: Numbers that never came.
@@ -172,7 +172,9 @@ class Routing:
         sequence.missing = range_total(tracker.missing(key))
 
     def _repeat(self, line: int, sequence: Sequence, repeat: SequenceRepeat) -> None:
-        late = repeat.was_missing or (sequence.leaves_holes and repeat.seq < repeat.highest_seq)
+        before_first = repeat.seq < sequence.first
+        sequence.first = min(sequence.first, repeat.seq)
+        late = repeat.was_missing or before_first or (sequence.leaves_holes and repeat.seq < repeat.highest_seq)
         sequence.late += late
         sequence.repeated += not late
         what = "late" if late else "repeated"
