@@ -10,8 +10,22 @@ if TYPE_CHECKING:
 
     from ssmd_common.sequences import SequenceGap, SequenceRepeat
     from ssmd_connector.causes import Cause
+    from ssmd_connector.venues.kalshi import MarketNews
 
-__all__ = ["Confirmed", "Disconnect", "Effect", "GapFound", "Ready", "Repeated", "Resynced", "Send", "Warn"]
+__all__ = [
+    "Confirmed",
+    "Disconnect",
+    "Effect",
+    "GapFound",
+    "Heard",
+    "Left",
+    "Ready",
+    "Refreshed",
+    "Repeated",
+    "Resynced",
+    "Send",
+    "Warn",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +37,20 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """The exchange confirmed a subscription: tell of it."""
+    """The exchange confirmed a subscription, or that these markets joined it: tell of it."""
 
     channel: str
     sid: int | None
     tickers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The exchange confirmed that these markets left a subscription: tell of it."""
+
+    channel: str
+    sid: int | None
+    tickers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +77,20 @@ class Resynced:
 
 
 @dataclass(frozen=True, slots=True)
+class Refreshed:
+    """So many full books came, as the schedule asked."""
+
+    books: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The exchange tells what becomes of a market."""
+
+    news: MarketNews
+
+
+@dataclass(frozen=True, slots=True)
 class Repeated:
     """A sequence number came again, or late."""
 
@@ -76,4 +113,4 @@ class Warn:
     fields: Mapping[str, object] = field(default_factory=dict)
 
 
-Effect = Send | Confirmed | Ready | GapFound | Resynced | Repeated | Disconnect | Warn
+Effect = Send | Confirmed | Left | Ready | GapFound | Resynced | Refreshed | Heard | Repeated | Disconnect | Warn

@@ -1,4 +1,4 @@
-"""Connect, capture, connect again: one feed's connections for as long as the process lives."""
+"""All sockets of a session: opened side by side, followed until a stop, their ends put on record in order."""
 
 from __future__ import annotations
 
@@ -7,36 +7,33 @@ import itertools
 import time
 from typing import TYPE_CHECKING
 
-import structlog
-
-from ssmd_common.events import ConnectionOpened
-from ssmd_common.service.redact import redact_text
-from ssmd_connector.auth import explain_refusal
+from ssmd_common.errors import SsmdError
 from ssmd_connector.backoff import Backoff
 from ssmd_connector.calendar_watch import CalendarWatch
 from ssmd_connector.causes import Cause
-from ssmd_connector.link import Link, TypeWatch
-from ssmd_connector.session import Session, State
-from ssmd_connector.websocket import Ended, OpenError, RefusedError, open_socket
+from ssmd_connector.keeper import MarketKeeper
+from ssmd_connector.lane import Lane, Wiring
+from ssmd_connector.link import TypeWatch
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from ssmd_common.service.lifecycle import Stop
     from ssmd_connector.capture import Capture
     from ssmd_connector.journal import Journal, Track
     from ssmd_connector.metrics import ConnectorMetrics
     from ssmd_connector.plan import Plan
     from ssmd_connector.publisher import Publisher
+    from ssmd_connector.session import Dialogue
+    from ssmd_connector.websocket import Ended
 
 __all__ = ["FeedLoop"]
 
-log = structlog.get_logger()
-
-_NS_PER_S = 1_000_000_000
 _SETTLE_TICK_S = 0.05
 
 
 class FeedLoop:
-    """The connections of one feed, one after another.
+    """The connections of one feed.
 
     Args:
         plan: What to connect to and how.
@@ -50,54 +47,57 @@ class FeedLoop:
         self, plan: Plan, *, capture: Capture, publisher: Publisher, journal: Journal, metrics: ConnectorMetrics
     ) -> None:
         self._plan = plan
-        self._capture = capture
         self._publisher = publisher
         self._journal = journal
         self._metrics = metrics
-        self._backoff = Backoff()
-        self._gap_numbers = itertools.count(1)
-        self._types = TypeWatch(plan.venue, metrics)
-        self._calendar = CalendarWatch(plan.feed.calendar, metrics)
-        self._link: Link | None = None
-        self._open_failure = "not connected yet"
+        self._keeper = MarketKeeper(plan, journal=journal, publisher=publisher, metrics=metrics)
+        wiring = Wiring(
+            plan=plan,
+            capture=capture,
+            publisher=publisher,
+            journal=journal,
+            metrics=metrics,
+            types=TypeWatch(plan.venue, metrics),
+            calendar=CalendarWatch(plan.feed.calendar, metrics),
+            gap_numbers=itertools.count(1),
+            heard=self._keeper.heard,
+            ended=self._note_end,
+        )
+        self._lanes = [self._lane(number, wiring) for number in range(1, plan.sockets + 1)]
         self._closing: set[asyncio.Task[None]] = set()
         self._close_order = asyncio.Lock()
+        self._stop: Stop | None = None
         self._give_up_at: float | None = None
+        self._failure: SsmdError | None = None
 
     def why_not_open(self) -> str | None:
-        """Return why no socket is open, or None."""
-        return None if self._link is not None else self._calendar.explained(self._open_failure)
+        """Return which socket is not open and why, or None."""
+        return next((reason for lane in self._lanes if (reason := lane.why_not_open())), None)
 
     def why_not_subscribed(self) -> str | None:
-        """Return why the feed is not subscribed, or None."""
-        link = self._link
-        if link is None:
-            return "no socket"
-        return None if link.session.state is State.STREAMING else "waiting for the exchange's confirmation"
+        """Return what of the feed is not subscribed to, or None."""
+        reasons = (self._keeper.why_not_complete(), *(lane.why_not_subscribed() for lane in self._lanes))
+        return next((reason for reason in reasons if reason), None)
 
     def why_not_flowing(self) -> str | None:
         """Return why frames do not flow, or None."""
-        link = self._link
-        if link is None:
-            return "no socket"
-        return "memory and spool are full" if link.is_blocked else None
+        return next((reason for lane in self._lanes if (reason := lane.why_not_flowing())), None)
 
     async def run(self, stop: Stop) -> None:
         """Capture until a stop is asked for.
 
         Raises:
             CredentialError: The exchange refused the credentials.
-            ConfigError: The endpoint is no address.
+            ConfigError: An endpoint is no address, or refuses what is asked of it.
         """
-        while not stop.is_set():
-            delay_s = await self._one(stop)
-            if stop.is_set():
-                return
-            if self._calendar.silence() is None:
-                log.info("reconnecting", in_s=round(delay_s, 2), attempt=self._backoff.attempts)
-            if await stop.wait_for(delay_s):
-                return
-            self._metrics.reconnects.add()
+        self._stop = stop
+        async with asyncio.TaskGroup() as tasks:
+            keeping = tasks.create_task(self._or_stop(self._keeper.run(self._lanes), stop))
+            lanes = [tasks.create_task(self._or_stop(lane.run(stop), stop)) for lane in self._lanes]
+            await asyncio.wait(lanes)
+            keeping.cancel()
+        if self._failure is not None:
+            raise self._failure
 
     async def settled(self, timeout_s: float) -> None:
         """Wait until every connection's end is on record, the frames acknowledged or the time over."""
@@ -108,93 +108,31 @@ class FeedLoop:
             task.cancel()
         await asyncio.gather(*self._closing, return_exceptions=True)
 
-    async def _one(self, stop: Stop) -> float:
-        """Open one connection and capture until it ends; return how long to wait before the next."""
-        plan = self._plan
-        track = self._journal.open_track()
-        url = ""
-        try:
-            url, headers, where = await asyncio.to_thread(plan.handshake)
-            opening = asyncio.create_task(
-                open_socket(url, headers=headers, max_frame_bytes=plan.settings.max_frame_bytes)
-            )
-            if not await self._opened_before(opening, stop):
-                self._journal.drop_track(track)
-                return 0.0
-            socket = opening.result()
-        except OpenError as error:
-            self._journal.drop_track(track)
-            self._open_failure = error.reason
-            if self._calendar.silence() is None:
-                log.warning("connect_failed", url=redact_text(url), reason=error.reason)
-            return self._calendar.delay_s(self._backoff, at_least_s=error.retry_after_s)
-        except RefusedError as refused:
-            self._journal.drop_track(track)
-            raise explain_refusal(
-                refused.status, refused.body, refused.headers, url=url, where=where, now_s=time.time()
-            ) from None
-        self._metrics.connections.add()
-        shown = redact_text(url)
-        log.info("connection_opened", connection=track.number, url=shown)
-        await self._journal.tell(ConnectionOpened, connection=track.number, url=shown)
-        session = Session(
-            plan.dialogue(),
-            gap_numbers=self._gap_numbers,
-            silence_ns=int(plan.settings.silence_limit_s * _NS_PER_S),
-            sequence_starts_at=plan.sequence_starts_at,
-        )
-        self._link = Link(
-            socket,
-            track,
-            session,
-            venue=plan.venue,
-            capture=self._capture,
-            publisher=self._publisher,
-            journal=self._journal,
-            types=self._types,
-            calendar=self._calendar,
-            metrics=self._metrics,
-        )
-        try:
-            ended = await self._link.run(stop)
-        finally:
-            link, self._link = self._link, None
-        self._note_end(link, track, ended, stop)
-        return self._backoff.next_delay_s()
+    def _lane(self, number: int, wiring: Wiring) -> Lane:
+        """Make one socket, whose connections ask for the markets it has to bring when they begin."""
 
-    async def _opened_before(self, opening: asyncio.Task[object], stop: Stop) -> bool:
-        """Wait for the socket, but not past a stop."""
-        stopping = asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopping.cancel()
-        if opening.done():
-            return True
-        opening.cancel()
-        await asyncio.gather(opening, return_exceptions=True)
-        return False
+        def dialogue() -> Dialogue:
+            return self._plan.dialogue(number, self._keeper.markets.tickers(number))
 
-    def _note_end(self, link: Link, track: Track, ended: Ended, stop: Stop) -> None:
-        ended = self._calendar.ended(ended)
-        self._open_failure = f"{ended.cause} {ended.reason}".strip()
+        return Lane(number, self._plan.sockets, wiring=wiring, dialogue=dialogue, backoff=Backoff())
+
+    async def _or_stop(self, work: Coroutine[None, None, None], stop: Stop) -> None:
+        """Do it; where it cannot go on, all other sockets end in order first."""
+        try:
+            await work
+        except SsmdError as error:
+            self._failure = self._failure or error
+            if not stop.is_set():
+                stop.set("failed")
+
+    def _note_end(self, track: Track, ended: Ended) -> None:
         if ended.cause is not Cause.STOPPED:
             self._metrics.disconnects.add(cause=ended.cause.value)
-        log.info(
-            "connection_closed",
-            connection=track.number,
-            cause=ended.cause,
-            code=ended.code,
-            reason=ended.reason,
-            frames=track.frames,
-        )
-        healthy_s = time.monotonic() - link.ready_at if link.ready_at is not None else 0.0
-        self._backoff.connection_ended(healthy_s)
-        task = asyncio.create_task(self._close_when_acknowledged(track, ended, stop))
+        task = asyncio.create_task(self._close_when_acknowledged(track, ended))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    async def _close_when_acknowledged(self, track: Track, ended: Ended, stop: Stop) -> None:
+    async def _close_when_acknowledged(self, track: Track, ended: Ended) -> None:
         """Put the end on record behind the last frame's PubAck; a stop waits only so long for all of them.
 
         It does not wait at all where NATS is away and everything lies on disk: the next life publishes it.
@@ -202,7 +140,7 @@ class FeedLoop:
         """
         async with self._close_order:
             while not self._journal.is_acknowledged(track):
-                if stop.is_set():
+                if self._stop is not None and self._stop.is_set():
                     if self._give_up_at is None:
                         self._give_up_at = time.monotonic() + self._plan.drain_s
                     if time.monotonic() >= self._give_up_at or self._publisher.is_parked:

@@ -67,18 +67,12 @@ class Journal:
         return self.frames_of_closed + sum(track.frames for track in self._tracks.values())
 
     def open_track(self) -> Track:
-        """Begin a connection: the next number."""
+        """Begin a connection that is open: the next number."""
         self.connections += 1
         track = Track(self.connections)
         self._tracks[track.number] = track
         self._ledger.opened(track.number)
         return track
-
-    def drop_track(self, track: Track) -> None:
-        """Take back a connection that was never opened."""
-        del self._tracks[track.number]
-        self._ledger.forget(track.number)
-        self.connections -= 1
 
     async def tell(self, kind: type[_EventT], *, connection: int = 0, **fields: Any) -> None:
         """Publish an event of this moment."""

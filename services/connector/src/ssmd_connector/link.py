@@ -11,14 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from ssmd_common.events import ExchangeGap, ExchangeResynced, Subscribed
+from ssmd_common.events import ExchangeGap, ExchangeResynced, Subscribed, Unsubscribed
 from ssmd_connector.causes import Cause
-from ssmd_connector.effects import Confirmed, Disconnect, GapFound, Ready, Repeated, Resynced, Send, Warn
+from ssmd_connector.effects import (
+    Confirmed,
+    Disconnect,
+    GapFound,
+    Heard,
+    Left,
+    Ready,
+    Refreshed,
+    Repeated,
+    Resynced,
+    Send,
+    Warn,
+)
 from ssmd_connector.venues.venue import Kind
 from ssmd_connector.websocket import Ended
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ssmd_common.service.lifecycle import Stop
     from ssmd_connector.calendar_watch import CalendarWatch
@@ -89,6 +101,7 @@ class Link:
         types: Watches types.
         calendar: Knows when silence is expected.
         metrics: Told of everything.
+        heard: Told what the exchange says about its markets.
     """
 
     def __init__(
@@ -104,6 +117,7 @@ class Link:
         types: TypeWatch,
         calendar: CalendarWatch,
         metrics: ConnectorMetrics,
+        heard: Callable[[Heard], None],
     ) -> None:
         self._socket = socket
         self._track = track
@@ -115,6 +129,7 @@ class Link:
         self._types = types
         self._calendar = calendar
         self._metrics = metrics
+        self._heard = heard
         self._decided: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._repeats = 0
         self.is_blocked = False
@@ -142,6 +157,14 @@ class Link:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._socket.close()
+
+    async def change_markets(self, added: tuple[str, ...], removed: tuple[str, ...]) -> None:
+        """Subscribe to other markets without a new connection."""
+        await self._perform(self.session.change_markets(added, removed, time.monotonic_ns()))
+
+    async def refresh_books(self) -> None:
+        """Ask for full books."""
+        await self._perform(self.session.refresh_books(time.monotonic_ns()))
 
     async def _part(self, reader: asyncio.Task[Ended]) -> None:
         """Say goodbye and take the frames that are still on their way, for a short while."""
@@ -226,14 +249,18 @@ class Link:
         match effect:
             case Send():
                 await self._socket.send(effect.text)
-            case Confirmed():
+            case Confirmed() | Left():
                 await self._journal.tell(
-                    Subscribed,
+                    Subscribed if isinstance(effect, Confirmed) else Unsubscribed,
                     connection=number,
                     channel=effect.channel,
                     sid=effect.sid,
                     tickers=list(effect.tickers),
                 )
+            case Heard():
+                self._heard(effect)
+            case Refreshed():
+                log.info("books_refreshed", connection=number, books=effect.books)
             case Ready():
                 self.ready_at = time.monotonic()
                 log.info("subscribed", connection=number, refused=effect.refused)
@@ -242,7 +269,6 @@ class Link:
                     self._decided.set_result(Ended(effect.cause, None, effect.reason))
             case Warn():
                 log.warning(effect.event, connection=number, **effect.fields)
-
             case GapFound() | Resynced() | Repeated():
                 await self._record(effect)
 

@@ -61,6 +61,13 @@ class ConnectorMetrics:
         self.repeats = counter(
             f"{prefix}exchange_repeats", "{frame}", "Frames whose exchange sequence came again or late"
         ).labelled()
+        self.markets = gauge(f"{prefix}markets", "{market}", "Markets subscribed to by name").labelled()
+        self.discovery_requests = counter(
+            f"{prefix}discovery_requests", "{request}", "Requests for lists of markets"
+        ).labelled()
+        self.discovery_retries = counter(
+            f"{prefix}discovery_retries", "{request}", "Requests for lists of markets that have to be repeated"
+        ).labelled()
         self.unparsed = counter(f"{prefix}frames_unparsed", "{frame}", "Frames that are not JSON").labelled()
         self.unrouted = counter(f"{prefix}frames_unrouted", "{frame}", "JSON frames without a type").labelled()
         self.unknown_types = counter(

@@ -16,6 +16,7 @@ from ssmd_common.config.support import (
     endpoint,
     kalshi_credentials,
     require_supported,
+    rest_endpoint,
     version_in_force,
     websocket_settings,
 )
@@ -24,9 +25,10 @@ from ssmd_common.frames import instance_name
 from ssmd_common.nats.streams import StreamLimits
 from ssmd_common.service.redact import redact_text
 from ssmd_connector.auth import signed_headers
+from ssmd_connector.markets import Selection
 from ssmd_connector.venues.generic import GenericVenue
 from ssmd_connector.venues.generic_dialogue import GenericDialogue, GenericWishes
-from ssmd_connector.venues.kalshi import KalshiVenue
+from ssmd_connector.venues.kalshi import BOOK_CHANNEL, UNFILTERED_CHANNELS, KalshiVenue
 from ssmd_connector.venues.kalshi_dialogue import KalshiDialogue, KalshiWishes
 
 if TYPE_CHECKING:
@@ -35,11 +37,11 @@ if TYPE_CHECKING:
 
     from ssmd_common.config.environment import Environment
     from ssmd_common.config.feed import Feed
-    from ssmd_common.config.websocket import WebsocketSettings
+    from ssmd_common.config.websocket import Discover, WebsocketSettings
     from ssmd_connector.session import Dialogue
     from ssmd_connector.venues.venue import Venue
 
-__all__ = ["INSTANCE_VARIABLE", "Plan", "new_session", "stream_limits", "today"]
+__all__ = ["INSTANCE_VARIABLE", "Plan", "new_session", "stream_limits", "today", "venue_of"]
 
 INSTANCE_VARIABLE = "SSMD_INSTANCE"
 _NATS_MAX_PAYLOAD = 8 << 20
@@ -83,8 +85,7 @@ class Plan:
                 field="websocket.max_frame_bytes",
                 remedy="7MiB leaves room for our headers",
             )
-        venue: Venue = KalshiVenue() if settings.venue == "kalshi" else GenericVenue(settings)
-        return cls(feed, env, environ, settings, venue)
+        return cls(feed, env, environ, settings, venue_of(settings))
 
     @property
     def sequence_starts_at(self) -> int | None:
@@ -96,20 +97,77 @@ class Plan:
         """What a missing stream is created with; None where that is an administrator's."""
         return stream_limits(self.env)
 
-    def dialogue(self) -> Dialogue:
-        """Return the conversation of a new connection."""
+    @property
+    def is_kalshi(self) -> bool:
+        """Whether the exchange speaks Kalshi's protocol."""
+        return self.settings.venue == "kalshi"
+
+    @property
+    def sockets(self) -> int:
+        """How many connections are kept open at once."""
+        return self.settings.kalshi_settings.sockets
+
+    @property
+    def discovery(self) -> Discover | None:
+        """Which markets to look for over REST; None for none."""
+        return self.settings.kalshi_settings.discovery if self.is_kalshi else None
+
+    @property
+    def selection(self) -> Selection:
+        """Which markets are wanted."""
+        discover = self.discovery
+        if discover is None:
+            return Selection(frozenset(self.settings.kalshi_settings.markets))
+        return Selection(
+            series=frozenset(discover.series),
+            events=frozenset(discover.events),
+            multivariate=discover.multivariate,
+        )
+
+    @property
+    def rate_limit_per_s(self) -> int | None:
+        """Most requests a second over REST, and commands a second on each socket; None for no limit."""
+        return version_in_force(self.feed, today()).rate_limit_per_second
+
+    def dialogue(self, lane: int, tickers: tuple[str, ...]) -> Dialogue:
+        """Return the conversation of a new connection.
+
+        Args:
+            lane: Which of the sockets, from 1; the first subscribes to what needs no tickers.
+            tickers: The markets this socket has to bring now.
+        """
         settings = self.settings
-        if settings.venue != "kalshi":
+        if not self.is_kalshi:
             return GenericDialogue(GenericWishes.of(settings))
         kalshi = settings.kalshi_settings
+        whole = [name for name in kalshi.channels if self._is_whole(name)]
         return KalshiDialogue(
             KalshiWishes(
-                kalshi.channels,
-                kalshi.markets,
+                tuple(whole) if lane == 1 else (),
+                tuple(name for name in kalshi.channels if name not in whole),
+                tickers,
                 batch_size=settings.subscribe_batch_size,
                 use_yes_price=kalshi.use_yes_price,
+                commands_per_s=self.rate_limit_per_s,
             )
         )
+
+    def _is_whole(self, channel: str) -> bool:
+        """Tell whether a channel is subscribed to for all markets."""
+        kalshi = self.settings.kalshi_settings
+        if channel in UNFILTERED_CHANNELS:
+            return True
+        if channel == BOOK_CHANNEL or kalshi.markets:
+            return False
+        return kalshi.discovery is None or kalshi.discovery.covers_everything
+
+    def rest_url(self) -> str:
+        """Return where markets are looked for.
+
+        Raises:
+            ConfigError: It is no address.
+        """
+        return rest_endpoint(self.feed, self.env, self.environ)
 
     def url(self) -> str:
         """Return the address to connect to, without credentials in it.
@@ -170,6 +228,11 @@ def stream_limits(env: Environment) -> StreamLimits | None:
         duplicate_window_s=create.duplicate_window.seconds,
         replicas=create.replicas,
     )
+
+
+def venue_of(settings: WebsocketSettings) -> Venue:
+    """Return what routes the frames of a feed with these settings."""
+    return KalshiVenue() if settings.venue == "kalshi" else GenericVenue(settings)
 
 
 def new_session(instance: str) -> str:

@@ -222,7 +222,6 @@ class _Service:
             except SsmdError as error:
                 # Told after the record is closed; the error is the process's last word.
                 failure = error
-                stop.set("failed")
             beating.cancel()
             left = await self._finish(stop.reason)
             for task in watching:

@@ -25,7 +25,7 @@ from ssmd_connector.effects import Disconnect, GapFound, Ready, Repeated
 from ssmd_connector.venues.venue import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ssmd_connector.effects import Effect
     from ssmd_connector.venues.venue import Route
@@ -48,8 +48,13 @@ class Dialogue(Protocol):
     """What one exchange is told, and how its answers are read. One for each connection; pure."""
 
     @property
-    def recovering(self) -> bool:
-        """Whether data frames must be shown to :meth:`data` because a recovery waits for them."""
+    def watched(self) -> frozenset[str]:
+        """The types of data frames that must be shown to :meth:`data`."""
+        ...
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is subscribed to, so that no frame is to be expected."""
         ...
 
     def begin(self, now_ns: int) -> list[Effect]:
@@ -60,12 +65,20 @@ class Dialogue(Protocol):
         """Take a control frame."""
         ...
 
-    def data(self, route: Route, now_ns: int) -> list[Effect]:
-        """Take a data frame while recovering."""
+    def data(self, route: Route, frame: bytes, now_ns: int) -> list[Effect]:
+        """Take a data frame of a watched type."""
         ...
 
     def gap(self, gap_no: int, gap: SequenceGap, now_ns: int) -> list[Effect]:
         """Begin to recover from a gap, where the exchange has a way."""
+        ...
+
+    def change_markets(self, added: Iterable[str], removed: Iterable[str], now_ns: int) -> list[Effect]:
+        """Subscribe to other markets from now on, where the exchange has a way."""
+        ...
+
+    def refresh_books(self, now_ns: int) -> list[Effect]:
+        """Ask for full state, where the exchange has a way."""
         ...
 
     def tick(self, now_ns: int) -> list[Effect]:
@@ -117,21 +130,31 @@ class Session:
         effects = self._follow(route, now_ns, received_ns) if route.seq_key else None
         if route.kind is Kind.CONTROL:
             effects = (effects or []) + self._settle(self._dialogue.control(route, frame, now_ns))
-        elif self._dialogue.recovering:
-            effects = (effects or []) + self._dialogue.data(route, now_ns)
+        elif route.type in self._dialogue.watched:
+            effects = (effects or []) + self._settle(self._dialogue.data(route, frame, now_ns))
         return effects or _NOTHING
+
+    def change_markets(self, added: Iterable[str], removed: Iterable[str], now_ns: int) -> list[Effect]:
+        """Subscribe to other markets from now on."""
+        return self._settle(self._dialogue.change_markets(added, removed, now_ns))
+
+    def refresh_books(self, now_ns: int) -> list[Effect]:
+        """Ask for full state, so that what follows can be read without what came before."""
+        return self._settle(self._dialogue.refresh_books(now_ns))
 
     def tick(self, now_ns: int) -> list[Effect]:
         """Look at the clock, about once a second."""
         if self.state is State.ENDED:
             return []
+        if self._dialogue.is_idle:
+            self.excuse_silence(now_ns)
         silent_ns = now_ns - self._last_frame_ns
         if silent_ns >= self._silence_ns:
             return self._settle([Disconnect(Cause.SILENT, f"no frame for {silent_ns / _NS_PER_S:.0f} s")])
         return self._settle(self._dialogue.tick(now_ns))
 
     def excuse_silence(self, now_ns: int) -> None:
-        """Do not count the time up to now as silence: nobody was reading."""
+        """Do not count the time up to now as silence: nobody was reading, or nothing was to be expected."""
         self._last_frame_ns = now_ns
 
     def stopping(self) -> list[Effect]:
@@ -152,7 +175,7 @@ class Session:
         if not isinstance(finding, SequenceGap):
             return [Repeated(finding)]
         number = next(self._gap_numbers)
-        return [GapFound(number, finding), *self._dialogue.gap(number, finding, now_ns)]
+        return [GapFound(number, finding), *self._settle(self._dialogue.gap(number, finding, now_ns))]
 
     def _settle(self, effects: list[Effect]) -> list[Effect]:
         """Move on where the effects say so; nothing is decided after the end."""

@@ -19,9 +19,13 @@ S = 1_000_000_000
 VENUE = KalshiVenue()
 
 
-def kalshi(tickers: tuple[str, ...] = ("A", "B"), channels: tuple[str, ...] = ("orderbook_delta",)) -> Session:
-    dialogue = KalshiDialogue(KalshiWishes(channels, tickers, batch_size=1))
-    return Session(dialogue, gap_numbers=itertools.count(1), silence_ns=60 * S, sequence_starts_at=1)
+def kalshi(
+    tickers: tuple[str, ...] = ("A", "B"), channels: tuple[str, ...] = ("orderbook_delta",), **more: Any
+) -> Session:
+    """Return a session that subscribes to the channels for the tickers, or for all markets where there is none."""
+    whole = () if tickers else channels
+    wishes = KalshiWishes(whole, () if whole else channels, tickers, **{"batch_size": 1, **more})
+    return Session(KalshiDialogue(wishes), gap_numbers=itertools.count(1), silence_ns=60 * S, sequence_starts_at=1)
 
 
 def give(session: Session, now_ns: int = 0, **frame: Any) -> list[Effect]:
@@ -53,14 +57,24 @@ def streaming() -> Session:
 
 
 def test_answers_in_any_order_confirm_by_id() -> None:
-    session = kalshi()
+    session = kalshi(("A",), ("orderbook_delta", "trade"))
     assert [command["id"] for command in sent(session.opened(0))] == [1, 2]
-    second = give(session, type="ok", id=2, sid=1, seq=1, msg={"market_tickers": ["B"]})
-    assert second == [Confirmed("orderbook_delta", 1, ("B",))]
+    second = give(session, type="ok", id=2, sid=7, seq=1, msg={"market_tickers": ["A"]})
+    assert second == [Confirmed("trade", 7, ("A",))]
     before = session.state
     first = give(session, type="subscribed", id=1, msg={"channel": "orderbook_delta", "sid": 1})
     assert first == [Confirmed("orderbook_delta", 1, ("A",)), Ready(0)]
     assert (before, session.state) == (State.SUBSCRIBING, State.STREAMING)
+
+
+def test_the_first_batch_subscribes_and_the_others_join_its_sid() -> None:
+    session = kalshi(("A", "B", "C"))
+    (first,) = sent(session.opened(0))
+    assert (first["cmd"], first["params"]["market_tickers"]) == ("subscribe", ["A"])
+    effects = give(session, type="subscribed", id=1, msg={"channel": "orderbook_delta", "sid": 4})
+    added = [(command["params"]["sids"], command["params"]["market_tickers"]) for command in sent(effects)]
+    assert added == [([4], ["B"]), ([4], ["C"])]
+    assert {command["params"]["action"] for command in sent(effects)} == {"add_markets"}
 
 
 def test_data_between_command_and_answer_is_followed() -> None:
@@ -124,12 +138,16 @@ def test_terminal_codes_ask_for_a_new_connection() -> None:
         assert session.state is State.ENDED
 
 
-def test_one_refused_batch_does_not_cost_the_others() -> None:
-    session = kalshi()
+def test_a_market_that_is_not_there_does_not_cost_its_batch() -> None:
+    session = kalshi(("A", "B"), batch_size=200)
     session.opened(0)
-    refused = give(session, type="error", id=1, msg={"code": 16, "msg": "Market not found"})
-    assert [type(effect) for effect in refused] == [Warn]
-    assert give(session, type="subscribed", id=2, msg={"channel": "orderbook_delta", "sid": 1})[-1] == Ready(1)
+    named = {"code": 16, "msg": "Market not found", "market_ticker": "A"}
+    refused = give(session, type="error", id=1, msg=named)
+    assert refused[0] == Warn("market_not_found", {"channel": "orderbook_delta", "ticker": "A"})
+    (again,) = sent(refused)
+    assert (again["cmd"], again["params"]["market_tickers"]) == ("subscribe", ["B"])
+    confirmed = give(session, type="subscribed", id=again["id"], msg={"channel": "orderbook_delta", "sid": 1})
+    assert confirmed[-1] == Ready(1)
 
 
 def test_nothing_confirmed_is_no_session() -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
 
 from ssmd_common.errors import ConfigError
+from ssmd_common.service.address import is_loopback
 from ssmd_common.service.redact import redact_text
 from ssmd_connector.backoff import retry_after_s
 from ssmd_connector.causes import Cause
@@ -145,7 +144,7 @@ async def open_socket(url: str, *, headers: Mapping[str, str], max_frame_bytes: 
             close_timeout=CLOSE_TIMEOUT_S,
             # Many frames may wait decoded in memory, so that a burst is not met by a full queue.
             max_queue=256,
-            proxy=None if _is_loopback(url) else True,
+            proxy=None if is_loopback(url) else True,
         )
     except InvalidStatus as error:
         response = error.response
@@ -164,11 +163,3 @@ async def open_socket(url: str, *, headers: Mapping[str, str], max_frame_bytes: 
     except (OSError, InvalidHandshake, WebSocketException) as error:
         raise OpenError(redact_text(str(error)) or type(error).__name__) from None
     return Socket(connection)
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -20,7 +20,7 @@ from ssmd_common.config.model import (
     parse_interval,
 )
 from ssmd_common.config.nats import NatsSettings, StreamName
-from ssmd_common.config.websocket import SymbolsOrAll
+from ssmd_common.config.websocket import Discover, SymbolsOrAll
 from ssmd_common.errors import WireError
 from ssmd_common.subjects import SubjectBuilder
 
@@ -137,11 +137,21 @@ class Capture(ConfigModel):
 
     Attributes:
         symbols: Symbols (Kalshi's tickers) to subscribe to; ``all`` for every market of Kalshi.
+        discover: Which markets to look for over REST instead (Kalshi).
         channels: Channels to subscribe to (Kalshi).
+        sockets: Connections that share the markets (Kalshi).
     """
 
     symbols: SymbolsOrAll | None = None
+    discover: Discover | None = None
     channels: tuple[Text, ...] | None = Field(default=None, min_length=1)
+    sockets: int | None = Field(default=None, ge=1, le=64)
+
+    @model_validator(mode="after")
+    def _listed_or_discovered(self) -> Self:
+        if self.symbols and self.discover is not None:
+            raise invalid("symbols are listed and discovered", remedy="remove the list, or discover")
+        return self
 
 
 class Storage(ConfigModel):
@@ -182,6 +192,7 @@ class Environment(ConfigModel):
         transport: Where the frames go.
         storage: Where files would go.
         endpoint: Connect here instead of the feed's endpoint, as to a simulator.
+        rest_endpoint: Look for markets here (Kalshi); beside ``endpoint`` where that is given and this is not.
         capture: What of the feed to capture.
         instance: Name of this connector among those of the feed; the host's name where there is none.
         limits: What is held while NATS is slow or away.
@@ -196,6 +207,7 @@ class Environment(ConfigModel):
     transport: Transport
     storage: Storage | None = None
     endpoint: Text | None = None
+    rest_endpoint: Text | None = None
     capture: Capture = Capture()
     instance: Name | None = None
     limits: Limits = Limits()

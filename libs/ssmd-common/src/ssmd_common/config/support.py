@@ -30,7 +30,9 @@ __all__ = [
     "KalshiCredentials",
     "endpoint",
     "kalshi_credentials",
+    "require_feed_supported",
     "require_supported",
+    "rest_endpoint",
     "unknown_variables",
     "unused_fields",
     "version_in_force",
@@ -65,14 +67,26 @@ def require_supported(feed: Feed, env: Environment, today: date) -> None:
         raise ConfigError("Memory transport not supported - connector requires NATS", field="transport.type")
     if env.transport.type == "mqtt":
         raise ConfigError("MQTT transport not yet supported", field="transport.type")
-    if feed.type != "websocket":
-        raise ConfigError(f"{feed.type.capitalize()} feeds not yet supported", field="type")
     if env.feed != feed.name:
         raise ConfigError(
             f"environment {env.name} is for feed {env.feed}, not {feed.name}",
             field="feed",
             remedy="give the feed and environment that belong together",
         )
+    require_feed_supported(feed, today)
+    version = version_in_force(feed, today)
+    _require_websocket_address(env.endpoint or version.endpoint)
+    _require_symbols(websocket_settings(feed, env))
+
+
+def require_feed_supported(feed: Feed, today: date) -> None:
+    """Refuse a feed that no connector captures yet, wherever it is.
+
+    Raises:
+        ConfigError: As :func:`require_supported`.
+    """
+    if feed.type != "websocket":
+        raise ConfigError(f"{feed.type.capitalize()} feeds not yet supported", field="type")
     if feed.status == "disabled":
         raise ConfigError(
             f"feed {feed.name} is disabled", field="status", remedy="set status: active to capture it"
@@ -84,10 +98,8 @@ def require_supported(feed: Feed, env: Environment, today: date) -> None:
             field="protocol",
             remedy="only json over wss or ws is captured",
         )
-    _require_websocket_address(env.endpoint or version.endpoint)
-    settings = websocket_settings(feed, env)
-    _require_symbols(settings)
-    venue = settings.venue
+    _require_websocket_address(version.endpoint)
+    venue = feed.websocket_settings().venue
     if version.auth_method not in ("none", "api_key") or (version.auth_method == "api_key" and venue != "kalshi"):
         raise ConfigError(
             f"auth_method {version.auth_method} not yet supported with venue {venue}",
@@ -97,24 +109,28 @@ def require_supported(feed: Feed, env: Environment, today: date) -> None:
 
 
 def _require_websocket_address(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        host, _port = (parts.hostname or "").encode("idna"), parts.port
-    except ValueError:
-        host = b""
-    if not host or parts.scheme not in ("ws", "wss"):
+    if not _is_address(url, ("ws", "wss")):
         raise ConfigError(
             "endpoint is no WebSocket address", field="endpoint", remedy="write it as wss://host/path (or ws://)"
         )
 
 
+def _is_address(url: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, _port = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError:
+        return False
+    return bool(host) and parts.scheme in schemes
+
+
 def _require_symbols(settings: WebsocketSettings) -> None:
     kalshi = settings.kalshi_settings
-    if settings.venue == "kalshi" and "orderbook_delta" in kalshi.channels and not kalshi.markets:
+    if settings.venue == "kalshi" and kalshi.sockets > 1 and not kalshi.markets and kalshi.discovery is None:
         raise ConfigError(
-            "channel orderbook_delta is not to be had for all markets at once",
-            field="websocket.kalshi.markets",
-            remedy="list tickers there or under the environment's capture.symbols, or leave the channel out",
+            f"{kalshi.sockets} sockets have no markets to share: all channels are subscribed to as a whole",
+            field="websocket.kalshi.sockets",
+            remedy="leave it at 1, or list or discover markets",
         )
     if settings.venue == "generic" and not settings.symbols and "{symbol" in json.dumps(settings.subscribe):
         raise ConfigError(
@@ -133,15 +149,18 @@ def websocket_settings(feed: Feed, env: Environment) -> WebsocketSettings:
     settings, capture = feed.websocket_settings(), env.capture
     if settings.venue == "kalshi":
         kalshi = settings.kalshi_settings
-        wanted = {"markets": capture.symbols, "channels": capture.channels}
-        update = {name: value for name, value in wanted.items() if value is not None}
+        wanted = {"channels": capture.channels, "sockets": capture.sockets}
+        update: dict[str, object] = {name: value for name, value in wanted.items() if value is not None}
+        if capture.symbols is not None or capture.discover is not None:
+            update |= {"markets": capture.symbols or (), "discover": capture.discover}
         return settings.model_copy(update={"kalshi": kalshi.model_copy(update=update)})
-    if capture.channels is not None:
-        raise ConfigError(
-            f"{feed.name} has no channels to choose from",
-            field="capture.channels",
-            remedy="its subscribe frames name them; remove the field",
-        )
+    for name in ("channels", "discover", "sockets"):
+        if getattr(capture, name) is not None:
+            raise ConfigError(
+                f"{feed.name} has no {name} to choose",
+                field=f"capture.{name}",
+                remedy="its subscribe frames say what is captured; remove the field",
+            )
     if capture.symbols is None:
         return settings
     if not capture.symbols:
@@ -184,6 +203,33 @@ def endpoint(feed: Feed, env: Environment, today: date, environ: Mapping[str, st
         url = version_in_force(feed, today).endpoint
     _require_websocket_address(url)
     return url
+
+
+def rest_endpoint(feed: Feed, env: Environment, environ: Mapping[str, str]) -> str:
+    """Return where Kalshi's markets are looked for.
+
+    The environment's own comes first; then what stands beside the environment's endpoint, so that a simulator is
+    never mixed with the exchange; then Kalshi's demo, as for :func:`endpoint`; then the feed's.
+
+    Raises:
+        ConfigError: The address is none, or the variable is neither true nor false.
+    """
+    settings = feed.websocket_settings().kalshi_settings
+    if env.rest_endpoint is not None:
+        url = env.rest_endpoint
+    elif env.endpoint is not None:
+        scheme, host, path, _, _ = urlsplit(env.endpoint)
+        path = path.removesuffix("/ws/v2") + "/v2" if path.endswith("/ws/v2") else "/trade-api/v2"
+        url = f"{'https' if scheme == 'wss' else 'http'}://{host}{path}"
+    elif env.keys is None and _use_demo(environ):
+        url = settings.demo_rest_endpoint
+    else:
+        url = settings.rest_endpoint
+    if not _is_address(url, ("http", "https")):
+        raise ConfigError(
+            "is no web address", field="rest_endpoint", remedy="write it as https://host/path (or http://)"
+        )
+    return url.rstrip("/")
 
 
 def _use_demo(environ: Mapping[str, str]) -> bool:
@@ -260,7 +306,9 @@ def unused_fields(feed: Feed, env: Environment) -> list[str]:
     unused: list[str] = [name for name in ("defaults", "message_types") if name in feed.model_fields_set]
     if feed.calendar is not None and feed.calendar.holiday_calendar is not None:
         unused.append("calendar.holiday_calendar")
-    if any(version.rate_limit_per_second is not None for version in feed.versions):
+    if feed.websocket_settings().venue != "kalshi" and any(
+        version.rate_limit_per_second is not None for version in feed.versions
+    ):
         unused.append("versions.rate_limit_per_second")
     unused += [
         name.removesuffix("_name")

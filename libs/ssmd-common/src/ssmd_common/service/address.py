@@ -1,12 +1,14 @@
-"""Addresses to listen on, as written in options and configuration files."""
+"""Addresses to listen on and to connect to, as written in options and configuration files."""
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from ssmd_common.errors import ConfigError
 
-__all__ = ["Address", "parse_addr"]
+__all__ = ["Address", "is_loopback", "parse_addr"]
 
 _MAX_PORT = 65535
 _MAX_PORT_DIGITS = 5
@@ -46,3 +48,12 @@ def parse_addr(text: str, *, option: str = "--health-addr") -> Address:
             remedy="write HOST:PORT, such as 127.0.0.1:8080, or 0.0.0.0:8080 for every interface",
         )
     return Address(host, int(port))
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether a URL is of this machine, where no proxy stands between."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

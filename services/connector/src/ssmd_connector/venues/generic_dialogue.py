@@ -11,7 +11,7 @@ from ssmd_connector.causes import Cause
 from ssmd_connector.effects import Disconnect, Ready, Send
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ssmd_common.config.websocket import WebsocketSettings
     from ssmd_common.sequences import SequenceGap
@@ -84,7 +84,8 @@ def _filled(value: Any, batch: tuple[str, ...], ids: Iterator[int]) -> Any:
 class GenericDialogue:
     """One connection's conversation."""
 
-    recovering = False
+    watched: frozenset[str] = frozenset()
+    is_idle = False
 
     def __init__(self, wishes: GenericWishes) -> None:
         self._wishes = wishes
@@ -101,8 +102,16 @@ class GenericDialogue:
             return []
         return [Disconnect(Cause.SUBSCRIPTION_REFUSED, frame[:_PREVIEW].decode("utf-8", "replace"))]
 
-    def data(self, _route: Route, _now_ns: int) -> list[Effect]:
-        """Do nothing: there is no recovery to wait for."""
+    def data(self, _route: Route, _frame: bytes, _now_ns: int) -> list[Effect]:
+        """Do nothing: no frame is waited for."""
+        return []
+
+    def change_markets(self, _added: Iterable[str], _removed: Iterable[str], _now_ns: int) -> list[Effect]:
+        """Do nothing: the symbols of a feed described as data are those of its file."""
+        return []
+
+    def refresh_books(self, _now_ns: int) -> list[Effect]:
+        """Do nothing: there is no way to ask again."""
         return []
 
     def gap(self, _gap_no: int, _gap: SequenceGap, _now_ns: int) -> list[Effect]:

@@ -7,6 +7,7 @@ is about, control frames among them. Ticker frames carry no seq.
 from __future__ import annotations
 
 import json
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,22 +15,32 @@ import msgspec
 from ssmd_connector.venues.venue import UNTYPED, Kind, Route, decode_json, is_utf8, unparsed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 __all__ = [
     "BOOK_CHANNEL",
     "CONTROL_TYPES",
+    "LIFECYCLE_TYPES",
+    "UNFILTERED_CHANNELS",
+    "Action",
     "Command",
     "KalshiVenue",
+    "MarketNews",
     "Reply",
+    "read_news",
     "read_reply",
-    "snapshot_command",
-    "subscribe_commands",
+    "subscribe_command",
+    "unsubscribe_text",
+    "update_command",
 ]
 
 BOOK_CHANNEL = "orderbook_delta"
-UNFILTERED_CHANNELS = frozenset({"market_lifecycle_v2", "multivariate_market_lifecycle"})
+MARKET_LIFECYCLE, MULTIVARIATE_LIFECYCLE = "market_lifecycle_v2", "multivariate_market_lifecycle"
+UNFILTERED_CHANNELS = frozenset({MARKET_LIFECYCLE, MULTIVARIATE_LIFECYCLE})
 """Channels that take no list of markets."""
+EVENT_LIFECYCLE = "event_lifecycle"
+LIFECYCLE_TYPES = frozenset({MARKET_LIFECYCLE, MULTIVARIATE_LIFECYCLE, EVENT_LIFECYCLE})
+"""Types of the frames that tell what becomes of markets."""
 
 CONTROL_TYPES = frozenset({"subscribed", "unsubscribed", "ok", "error"})
 _SUBJECT_TYPES = {"orderbook_snapshot": "orderbook", "orderbook_delta": "orderbook"}
@@ -39,8 +50,7 @@ _DATA_TYPES = frozenset(
         "trade",
         "orderbook_snapshot",
         "orderbook_delta",
-        "market_lifecycle_v2",
-        "event_lifecycle",
+        *LIFECYCLE_TYPES,
         "event_fee_update",
     }
 )
@@ -106,66 +116,61 @@ class KalshiVenue:
         return Route(Kind.DATA, kind, _SUBJECT_TYPES.get(kind, kind), ticker or None, (), key, number)
 
 
+class Action(Enum):
+    """What a command is for."""
+
+    SUBSCRIBE = "subscribe"
+    ADD = "add_markets"
+    DELETE = "delete_markets"
+    SNAPSHOT = "get_snapshot"
+
+
 class Command(msgspec.Struct, frozen=True):
     """A command to send.
 
     Attributes:
         id: Unique in the connection, from 1.
+        action: What it is for.
         channel: The channel it is about.
         tickers: The markets it names; empty for all.
         text: The exact frame.
     """
 
     id: int
+    action: Action
     channel: str
     tickers: tuple[str, ...]
     text: str
 
 
-def subscribe_commands(
-    channels: Sequence[str],
-    tickers: Sequence[str],
-    *,
-    batch_size: int,
-    use_yes_price: bool,
-    first_id: int = 1,
-) -> list[Command]:
-    """Return the commands that subscribe to everything wanted, one channel and at most a batch of markets each."""
-    commands: list[Command] = []
-    for channel in channels:
-        filtered = channel not in UNFILTERED_CHANNELS and bool(tickers)
-        for batch in _batches(tickers, batch_size) if filtered else [()]:
-            params: dict[str, Any] = {"channels": [channel]}
-            if batch:
-                params["market_tickers"] = list(batch)
-            if channel == BOOK_CHANNEL:
-                # The exchange's default is going to change, so it is always said.
-                params["use_yes_price"] = use_yes_price
-            commands.append(_command(first_id + len(commands), "subscribe", channel, tuple(batch), params))
-    return commands
+def subscribe_command(command_id: int, channel: str, tickers: Sequence[str], *, use_yes_price: bool) -> Command:
+    """Return the command that begins a channel's subscription with ``tickers``, or with all markets for none."""
+    params: dict[str, Any] = {"channels": [channel]}
+    if tickers:
+        # Without this every answer repeats all the markets of the subscription, and outgrows a frame.
+        params |= {"market_tickers": list(tickers), "skip_ticker_ack": True}
+    if channel == BOOK_CHANNEL:
+        # The exchange's default is going to change, so it is always said.
+        params["use_yes_price"] = use_yes_price
+    text = _text(command_id, "subscribe", params)
+    return Command(command_id, Action.SUBSCRIBE, channel, tuple(tickers), text)
 
 
-def snapshot_command(command_id: int, sid: int, tickers: Sequence[str]) -> Command:
-    """Return the command that asks for full books of ``tickers`` on the book subscription ``sid``."""
-    params = {"sids": [sid], "market_tickers": list(tickers), "action": "get_snapshot"}
-    return _command(command_id, "update_subscription", BOOK_CHANNEL, tuple(tickers), params)
+def update_command(command_id: int, action: Action, channel: str, sid: int, tickers: Sequence[str]) -> Command:
+    """Return the command that changes the markets of subscription ``sid``, or asks for their full books."""
+    params: dict[str, Any] = {"sids": [sid], "market_tickers": list(tickers), "action": action.value}
+    if action is not Action.SNAPSHOT:
+        params["skip_ticker_ack"] = True
+    return Command(command_id, action, channel, tuple(tickers), _text(command_id, "update_subscription", params))
 
 
 def unsubscribe_text(command_id: int, sids: Sequence[int]) -> str:
     """Return the frame that ends subscriptions, said before the socket is closed."""
-    return json.dumps(
-        {"id": command_id, "cmd": "unsubscribe", "params": {"sids": list(sids)}}, separators=(",", ":")
-    )
+    return _text(command_id, "unsubscribe", {"sids": list(sids)})
 
 
-def _command(command_id: int, cmd: str, channel: str, tickers: tuple[str, ...], params: dict[str, Any]) -> Command:
-    text = json.dumps({"id": command_id, "cmd": cmd, "params": params}, separators=(",", ":"))
-    return Command(command_id, channel, tickers, text)
-
-
-def _batches(tickers: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(tickers), size):
-        yield tickers[start : start + size]
+def _text(command_id: int, cmd: str, params: dict[str, Any]) -> str:
+    return json.dumps({"id": command_id, "cmd": cmd, "params": params}, separators=(",", ":"))
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -178,6 +183,7 @@ class Reply(msgspec.Struct, frozen=True):
         channel: The channel a ``subscribed`` names.
         code: An error's code.
         text: An error's words.
+        ticker: The market an error names.
     """
 
     type: str
@@ -186,6 +192,7 @@ class Reply(msgspec.Struct, frozen=True):
     channel: str
     code: int | None
     text: str
+    ticker: str = ""
 
 
 def read_reply(kind: str, frame: bytes) -> Reply:
@@ -205,7 +212,52 @@ def read_reply(kind: str, frame: bytes) -> Reply:
         channel=str(message.get("channel", "")),
         code=_integer(message.get("code")),
         text=str(message.get("msg", "")),
+        ticker=_name(message.get("market_ticker")),
     )
+
+
+class MarketNews(msgspec.Struct, frozen=True):
+    """What a lifecycle frame says about one market, or about the event that groups several.
+
+    Attributes:
+        what: ``created``, ``activated``, ``deactivated``, ``close_date_updated``, ``determined``, ``settled`` and
+            more; empty for an event's own frame.
+        ticker: The market; empty for an event's own frame.
+        event_ticker: The event it belongs to, where the frame says.
+        series_ticker: The event's series, where the frame says.
+        multivariate: Whether it is a combination of other markets.
+    """
+
+    what: str
+    ticker: str
+    event_ticker: str = ""
+    series_ticker: str = ""
+    multivariate: bool = False
+
+
+def read_news(kind: str, frame: bytes) -> MarketNews | None:
+    """Read a frame of one of :data:`LIFECYCLE_TYPES`; None where it names neither a market nor an event."""
+    try:
+        value = decode_json(frame)
+    except ValueError:
+        return None
+    body = value.get("msg") if isinstance(value, dict) else None
+    message: dict[str, Any] = body if isinstance(body, dict) else {}
+    nested = message.get("additional_metadata")
+    metadata: dict[str, Any] = nested if isinstance(nested, dict) else {}
+    event = _name(message.get("event_ticker")) or _name(metadata.get("event_ticker"))
+    news = MarketNews(
+        what=_name(message.get("event_type")),
+        ticker=_name(message.get("market_ticker")),
+        event_ticker=event,
+        series_ticker=_name(message.get("series_ticker")),
+        multivariate=kind == MULTIVARIATE_LIFECYCLE,
+    )
+    return news if news.ticker or news.event_ticker else None
+
+
+def _name(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _integer(value: object) -> int | None:

@@ -1,27 +1,32 @@
-"""The conversation with Kalshi on one connection: subscribe, match answers by id, ask for books after a gap.
+"""The conversation with Kalshi on one connection: subscribe, follow what is wanted, ask for books anew.
 
-Answers come in another order than the commands, and either ``subscribed`` or ``ok`` confirms. Error codes 10 and
-25 end a subscription for good; a new connection is the honest remedy, since its boundary is on record.
+Answers come in another order than the commands and are matched by id; either ``subscribed`` or ``ok`` confirms.
+Error codes 10 and 25 end a subscription for good; a new connection is the honest remedy, since its boundary is on
+record.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ssmd_connector.causes import Cause
-from ssmd_connector.effects import Confirmed, Disconnect, Ready, Resynced, Send, Warn
+from ssmd_connector.effects import Disconnect, Heard, Ready, Send, Warn
 from ssmd_connector.venues.kalshi import (
     BOOK_CHANNEL,
+    LIFECYCLE_TYPES,
+    UNFILTERED_CHANNELS,
+    Action,
+    read_news,
     read_reply,
-    snapshot_command,
-    subscribe_commands,
     unsubscribe_text,
+    update_command,
 )
+from ssmd_connector.venues.kalshi_books import BookRefresh
+from ssmd_connector.venues.kalshi_channel import Channel, ErrorCode, Verdict, refusal_warning, words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from ssmd_common.sequences import SequenceGap
     from ssmd_connector.effects import Effect
@@ -33,182 +38,239 @@ __all__ = ["KalshiDialogue", "KalshiWishes"]
 _NS_PER_S = 1_000_000_000
 _IN_FLIGHT = 8
 _ANSWER_NS = 15 * _NS_PER_S
-_RECOVERY_NS = 20 * _NS_PER_S
-_RECOVERY_ATTEMPTS = 3
-_ALREADY_SUBSCRIBED = 6
-_TERMINAL_CODES = frozenset({10, 25})
+_LONGEST_HOLD_S = 32
+_TERMINAL_CODES = frozenset({ErrorCode.CHANNEL_ERROR, ErrorCode.BUFFER_OVERFLOW})
+_SNAPSHOT = "orderbook_snapshot"
 
 
 @dataclass(frozen=True, slots=True)
 class KalshiWishes:
-    """What to subscribe to.
+    """What to subscribe to on one connection.
 
     Attributes:
-        channels: Names of channels.
-        tickers: Markets; empty for all of them, which the book channel does not offer.
+        whole: Channels to subscribe to for all markets.
+        filtered: Channels to subscribe to for ``tickers`` alone.
+        tickers: The markets at first.
         batch_size: Most markets in one command.
         use_yes_price: Whether books are quoted from the yes side throughout.
+        commands_per_s: Most commands a second; None without a limit.
     """
 
-    channels: tuple[str, ...]
+    whole: tuple[str, ...] = ()
+    filtered: tuple[str, ...] = ()
     tickers: tuple[str, ...] = ()
     batch_size: int = 200
     use_yes_price: bool = True
+    commands_per_s: int | None = None
 
 
-@dataclass(slots=True)
-class _Recovery:
-    """Gaps of one sid that wait for snapshots of these markets."""
+class _Pace:
+    """How soon the next command may be sent: so many a second, and none for a while after a refusal for haste."""
 
-    gaps: list[int]
-    awaited: set[str]
-    asked_ns: int
-    attempts: int = 1
+    def __init__(self, per_s: int | None) -> None:
+        self._per_s = per_s
+        self._tokens = float(per_s or 0)
+        self._filled_ns = 0
+        self._hold_until_ns = 0
+        self._hold_s = 1
 
+    def allows(self, now_ns: int) -> bool:
+        """Tell whether a command may be sent now; the caller sends it."""
+        if now_ns < self._hold_until_ns:
+            return False
+        if self._per_s is None:
+            return True
+        grown = (now_ns - self._filled_ns) / _NS_PER_S * self._per_s
+        self._tokens, self._filled_ns = min(float(self._per_s), self._tokens + grown), now_ns
+        return self._tokens >= 1
 
-@dataclass(slots=True)
-class _Pending:
-    command: Command
-    sent_ns: int
-    subscribes: bool = field(default=True)
+    def sent(self) -> None:
+        """Take note that a command was sent."""
+        self._tokens -= 1
+
+    def hold(self, now_ns: int) -> int:
+        """Wait, longer each time; return for how many seconds."""
+        waits_s = self._hold_s
+        self._hold_until_ns = now_ns + waits_s * _NS_PER_S
+        self._hold_s = min(_LONGEST_HOLD_S, waits_s * 2)
+        return waits_s
+
+    def accepted(self) -> None:
+        """Take note that the exchange keeps up."""
+        self._hold_s = 1
 
 
 class KalshiDialogue:
     """One connection's conversation."""
 
     def __init__(self, wishes: KalshiWishes) -> None:
-        self._wishes = wishes
-        self._waiting: deque[Command] = deque()
-        self._pending: dict[int, _Pending] = {}
+        self._wanted: dict[str, None] = dict.fromkeys(wishes.tickers)
+        self._channels: dict[str, Channel] = {}
+        for name in (*wishes.whole, *wishes.filtered):
+            self._channels[name] = Channel(
+                name,
+                None if name in wishes.whole else self._wanted,
+                batch_size=wishes.batch_size,
+                use_yes_price=wishes.use_yes_price,
+            )
+        self._books = BookRefresh(wishes.batch_size)
+        self._pace = _Pace(wishes.commands_per_s)
+        self._pending: dict[int, tuple[Command, int]] = {}
         self._next_id = 1
-        self._confirmed = 0
-        self._refusals: list[str] = []
         self._ready = False
-        self._sids: dict[int, str] = {}
-        self._book_markets: dict[str, None] = {}
-        self._recoveries: dict[int, _Recovery] = {}
+        self._last_refusal = ""
+        self._lifecycle = LIFECYCLE_TYPES if UNFILTERED_CHANNELS & self._channels.keys() else frozenset[str]()
 
     @property
-    def recovering(self) -> bool:
-        """Whether a recovery waits for snapshots."""
-        return bool(self._recoveries)
+    def watched(self) -> frozenset[str]:
+        """The types of data frames that must be shown to :meth:`data`."""
+        return self._lifecycle | {_SNAPSHOT} if self._books.is_active else self._lifecycle
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is subscribed to, so that no frame is to be expected."""
+        return self._ready and not self._pending and not any(one.is_live for one in self._channels.values())
 
     def begin(self, now_ns: int) -> list[Effect]:
         """Subscribe, a few commands in flight at a time."""
-        wishes = self._wishes
-        self._waiting.extend(
-            subscribe_commands(
-                wishes.channels, wishes.tickers, batch_size=wishes.batch_size, use_yes_price=wishes.use_yes_price
-            )
-        )
-        self._next_id = len(self._waiting) + 1
-        return self._send_more(now_ns) if self._waiting else [Ready()]
+        return self._go_on(now_ns)
 
     def control(self, route: Route, frame: bytes, now_ns: int) -> list[Effect]:
         """Take ``subscribed``, ``ok``, ``unsubscribed`` or ``error``."""
         reply = read_reply(route.type, frame)
-        if reply.type == "error" and reply.code in _TERMINAL_CODES:
-            return [Disconnect(Cause.TERMINAL_ERROR, f"code {reply.code}: {reply.text}")]
-        if reply.sid is not None and reply.channel:
-            self._sids[reply.sid] = reply.channel
-        pending = self._pending.pop(reply.id, None) if reply.id is not None else None
-        if reply.type == "error" and reply.code != _ALREADY_SUBSCRIBED:
-            return self._refused(reply, pending, now_ns)
-        if pending is None or reply.type == "unsubscribed" or not pending.subscribes:
-            return []
-        return self._confirm(reply, pending.command, now_ns)
+        is_error = reply.type == "error"
+        if is_error and reply.code in _TERMINAL_CODES:
+            return [Disconnect(Cause.TERMINAL_ERROR, words(reply))]
+        if reply.type == "unsubscribed" and reply.sid in self._sids():
+            return [Disconnect(Cause.TERMINAL_ERROR, f"the exchange ended subscription {reply.sid}")]
+        command, _ = self._pending.pop(reply.id, (None, 0)) if reply.id is not None else (None, 0)
+        if command is None:
+            return self._other_refusal(reply, now_ns) if is_error else []
+        if is_error and reply.code != ErrorCode.ALREADY_SUBSCRIBED:
+            return self._refused(command, reply, now_ns)
+        self._pace.accepted()
+        effects = self._channels[command.channel].confirmed(command, reply.sid)
+        if command.action is Action.DELETE and command.channel == BOOK_CHANNEL:
+            effects += self._books.gone(command.tickers)
+        return effects + self._go_on(now_ns)
 
-    def data(self, route: Route, _now_ns: int) -> list[Effect]:
-        """Take the snapshots a recovery waits for."""
-        if route.type != "orderbook_snapshot" or route.ticker is None:
+    def data(self, route: Route, frame: bytes, now_ns: int) -> list[Effect]:
+        """Take a frame of a watched type: a snapshot that is awaited, or news of a market."""
+        if route.type in self._lifecycle:
+            news = read_news(route.type, frame)
+            return [Heard(news)] if news is not None else []
+        book = self._channels.get(BOOK_CHANNEL)
+        if route.ticker is None or book is None or _sid(route.seq_key) != book.sid:
             return []
-        sid = _sid(route.seq_key)
-        recovery = self._recoveries.get(sid) if sid is not None else None
-        if recovery is None or sid is None:
-            return []
-        recovery.awaited.discard(route.ticker)
-        if recovery.awaited:
-            return []
-        del self._recoveries[sid]
-        return [Resynced(number, route.seq_key) for number in recovery.gaps]
+        return self._books.arrived(route.ticker) + self._go_on(now_ns)
 
     def gap(self, gap_no: int, gap: SequenceGap, now_ns: int) -> list[Effect]:
         """Ask for every book behind the sid; other channels have no way back."""
-        sid = _sid(gap.key)
-        if sid is None or self._sids.get(sid) != BOOK_CHANNEL or not self._book_markets:
+        book = self._channels.get(BOOK_CHANNEL)
+        if book is None or book.sid is None or book.sid != _sid(gap.key) or not (book.held or book.expected):
             return []
-        earlier = self._recoveries.get(sid)
-        gaps = [*(earlier.gaps if earlier else []), gap_no]
-        self._recoveries[sid] = _Recovery(gaps, set(self._book_markets), now_ns)
-        return self._ask_snapshots(sid, tuple(self._book_markets), now_ns)
+        self._books.begin(book.held, book.expected, now_ns, gap=(gap_no, gap.key))
+        return self._go_on(now_ns)
+
+    def refresh_books(self, now_ns: int) -> list[Effect]:
+        """Ask for every book, so that what follows can be read without what came before."""
+        book = self._channels.get(BOOK_CHANNEL)
+        if book is None or not book.held:
+            return []
+        self._books.begin(book.held, (), now_ns)
+        return self._go_on(now_ns)
+
+    def change_markets(self, added: Iterable[str], removed: Iterable[str], now_ns: int) -> list[Effect]:
+        """Follow what is wanted now."""
+        new = [ticker for ticker in added if ticker not in self._wanted]
+        old = [ticker for ticker in removed if ticker in self._wanted]
+        self._wanted.update(dict.fromkeys(new))
+        for ticker in old:
+            self._wanted.pop(ticker, None)
+        for channel in self._channels.values():
+            if not channel.is_whole:
+                channel.drop(old)
+                channel.want(new)
+        return self._go_on(now_ns)
 
     def tick(self, now_ns: int) -> list[Effect]:
         """Look for answers and snapshots that stay away."""
-        late = [pending for pending in self._pending.values() if now_ns - pending.sent_ns >= _ANSWER_NS]
-        if any(pending.subscribes for pending in late):
+        late = [command for command, sent_ns in self._pending.values() if now_ns - sent_ns >= _ANSWER_NS]
+        if late:
             return [Disconnect(Cause.SUBSCRIBE_TIMEOUT, f"no answer to {len(late)} commands")]
-        for pending in late:
-            del self._pending[pending.command.id]
-        effects: list[Effect] = []
-        for sid, recovery in list(self._recoveries.items()):
-            if now_ns - recovery.asked_ns < _RECOVERY_NS:
-                continue
-            if recovery.attempts >= _RECOVERY_ATTEMPTS:
-                del self._recoveries[sid]
-                effects.append(
-                    Warn("resync_given_up", {"sid": sid, "markets_without_snapshot": len(recovery.awaited)})
-                )
-                continue
-            recovery.attempts += 1
-            recovery.asked_ns = now_ns
-            effects += self._ask_snapshots(sid, tuple(sorted(recovery.awaited)), now_ns)
-        return effects
+        book = self._channels.get(BOOK_CHANNEL)
+        effects = self._books.tick(book.held if book is not None else (), now_ns)
+        return effects + self._go_on(now_ns)
 
     def end(self) -> list[Effect]:
         """Unsubscribe before an orderly close."""
-        return [Send(unsubscribe_text(self._next_id, sorted(self._sids)))] if self._sids else []
+        sids = self._sids()
+        return [Send(unsubscribe_text(self._next_id, sids))] if sids else []
 
-    def _confirm(self, reply: Reply, command: Command, now_ns: int) -> list[Effect]:
-        self._confirmed += 1
-        if command.channel == BOOK_CHANNEL:
-            self._book_markets.update(dict.fromkeys(command.tickers))
-        if reply.sid is not None:
-            self._sids.setdefault(reply.sid, command.channel)
-        confirmed = Confirmed(reply.channel or command.channel, reply.sid, command.tickers)
-        return [confirmed, *self._send_more(now_ns)]
+    def _sids(self) -> list[int]:
+        return sorted(channel.sid for channel in self._channels.values() if channel.sid is not None)
 
-    def _refused(self, reply: Reply, pending: _Pending | None, now_ns: int) -> list[Effect]:
-        words = f"code {reply.code}: {reply.text}"
-        channel = pending.command.channel if pending else ""
-        warning = Warn("command_refused", {"code": reply.code, "text": reply.text, "channel": channel})
-        if pending is None or not pending.subscribes:
-            return [warning]
-        self._refusals.append(words)
-        return [warning, *self._send_more(now_ns)]
+    def _refused(self, command: Command, reply: Reply, now_ns: int) -> list[Effect]:
+        if reply.code == ErrorCode.UNKNOWN_SID and command.action is not Action.SUBSCRIBE:
+            return [Disconnect(Cause.TERMINAL_ERROR, words(reply))]
+        self._last_refusal = words(reply)
+        verdict, effects = self._channels[command.channel].refuse(command, reply)
+        if verdict is Verdict.AGAIN:
+            effects.append(self._postponed(reply, now_ns))
+        return effects + self._go_on(now_ns)
 
-    def _send_more(self, now_ns: int) -> list[Effect]:
+    def _other_refusal(self, reply: Reply, now_ns: int) -> list[Effect]:
+        """Take an error that answers a request for snapshots, or nothing we know."""
+        hasty = reply.code in (ErrorCode.COMMAND_TIMEOUT, ErrorCode.COMMAND_RATE)
+        if reply.id is None or not self._books.refused(reply.id, reply.ticker, again=hasty):
+            return [refusal_warning("", reply)]
+        if reply.code == ErrorCode.UNKNOWN_SID:
+            return [Disconnect(Cause.TERMINAL_ERROR, words(reply))]
+        warning = self._postponed(reply, now_ns) if hasty else refusal_warning(BOOK_CHANNEL, reply)
+        return [warning, *self._go_on(now_ns)]
+
+    def _postponed(self, reply: Reply, now_ns: int) -> Warn:
+        in_s = self._pace.hold(now_ns)
+        return Warn("command_postponed", {"code": reply.code, "text": reply.text, "in_s": in_s})
+
+    def _go_on(self, now_ns: int) -> list[Effect]:
+        """Say whatever can be said now."""
         effects: list[Effect] = []
-        while self._waiting and len(self._pending) < _IN_FLIGHT:
-            command = self._waiting.popleft()
-            self._pending[command.id] = _Pending(command, now_ns)
-            effects.append(Send(command.text))
-        if not self._ready and not any(pending.subscribes for pending in self._pending.values()):
-            self._ready = True
-            if self._confirmed:
-                effects.append(Ready(len(self._refusals)))
-            else:
-                effects.append(Disconnect(Cause.SUBSCRIPTION_REFUSED, self._refusals[-1]))
-        return effects
-
-    def _ask_snapshots(self, sid: int, tickers: Sequence[str], now_ns: int) -> list[Effect]:
-        effects: list[Effect] = []
-        size = self._wishes.batch_size
-        for start in range(0, len(tickers), size):
-            command = snapshot_command(self._next_id, sid, tickers[start : start + size])
+        while self._pace.allows(now_ns):
+            command = self._next_command(now_ns)
+            if command is None:
+                break
             self._next_id += 1
-            self._pending[command.id] = _Pending(command, now_ns, subscribes=False)
+            self._pace.sent()
             effects.append(Send(command.text))
-        return effects
+        return effects + self._settled()
+
+    def _next_command(self, now_ns: int) -> Command | None:
+        if len(self._pending) < _IN_FLIGHT:
+            for channel in self._channels.values():
+                command = channel.next_command(self._next_id)
+                if command is not None:
+                    self._pending[command.id] = (command, now_ns)
+                    return command
+        book = self._channels.get(BOOK_CHANNEL)
+        if book is None or book.sid is None:
+            return None
+        batch = self._books.next_batch()
+        if not batch:
+            return None
+        self._books.asked(self._next_id, batch, now_ns)
+        return update_command(self._next_id, Action.SNAPSHOT, BOOK_CHANNEL, book.sid, batch)
+
+    def _settled(self) -> list[Effect]:
+        """Tell once that everything wanted has its answer; where all of them are refusals, give up."""
+        channels = self._channels.values()
+        if self._ready or self._pending or any(channel.is_behind for channel in channels):
+            return []
+        self._ready = True
+        refusals = sum(bool(channel.refusal) + len(channel.refused) for channel in channels)
+        if refusals and not any(channel.is_live for channel in channels):
+            return [Disconnect(Cause.SUBSCRIPTION_REFUSED, self._last_refusal)]
+        return [Ready(refusals)]
 
 
 def _sid(key: str) -> int | None:

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssmd_common.sequences import SequenceTracker
-from ssmd_connector.venues.kalshi import KalshiVenue, read_reply, snapshot_command, subscribe_commands
+from ssmd_connector.venues.kalshi import (
+    LIFECYCLE_TYPES,
+    Action,
+    KalshiVenue,
+    MarketNews,
+    read_news,
+    read_reply,
+    subscribe_command,
+    update_command,
+)
 from ssmd_connector.venues.venue import Kind, Route
 
 VENUE = KalshiVenue()
@@ -127,29 +136,55 @@ def test_the_production_stream_with_its_eleven_ok_frames_has_no_gap() -> None:
     assert tracker.highest("sid:1") == 268
 
 
-def test_commands_are_batched_and_numbered_and_say_the_price_side() -> None:
-    commands = subscribe_commands(
-        ["ticker", "orderbook_delta", "market_lifecycle_v2"], ["A", "B", "C"], batch_size=2, use_yes_price=True
-    )
-    assert [command.id for command in commands] == [1, 2, 3, 4, 5]
-    assert [json.loads(command.text)["params"] for command in commands] == [
-        {"channels": ["ticker"], "market_tickers": ["A", "B"]},
-        {"channels": ["ticker"], "market_tickers": ["C"]},
-        {"channels": ["orderbook_delta"], "market_tickers": ["A", "B"], "use_yes_price": True},
-        {"channels": ["orderbook_delta"], "market_tickers": ["C"], "use_yes_price": True},
-        {"channels": ["market_lifecycle_v2"]},
-    ]
+@pytest.mark.parametrize("yes_price", [True, False])
+def test_a_book_subscription_always_says_the_price_side(*, yes_price: bool) -> None:
+    command = subscribe_command(3, "orderbook_delta", ["A", "B"], use_yes_price=yes_price)
+    assert json.loads(command.text) == {
+        "id": 3,
+        "cmd": "subscribe",
+        "params": {
+            "channels": ["orderbook_delta"],
+            "market_tickers": ["A", "B"],
+            "skip_ticker_ack": True,
+            "use_yes_price": yes_price,
+        },
+    }
 
 
 def test_without_tickers_all_markets_are_meant() -> None:
-    (command,) = subscribe_commands(["trade"], [], batch_size=200, use_yes_price=True)
-    assert json.loads(command.text) == {"id": 1, "cmd": "subscribe", "params": {"channels": ["trade"]}}
+    text = subscribe_command(1, "trade", [], use_yes_price=True).text
+    assert json.loads(text) == {"id": 1, "cmd": "subscribe", "params": {"channels": ["trade"]}}
 
 
-def test_a_snapshot_names_exactly_one_sid() -> None:
-    text = snapshot_command(9, 4, ["A"]).text
+def test_an_update_names_exactly_one_sid() -> None:
+    snapshot = json.loads(update_command(9, Action.SNAPSHOT, "orderbook_delta", 4, ["A"]).text)
     expected = {"sids": [4], "market_tickers": ["A"], "action": "get_snapshot"}
-    assert json.loads(text) == {"id": 9, "cmd": "update_subscription", "params": expected}
+    assert snapshot == {"id": 9, "cmd": "update_subscription", "params": expected}
+    for action in (Action.ADD, Action.DELETE):
+        params = json.loads(update_command(9, action, "ticker", 4, ["A"]).text)["params"]
+        assert params == {
+            "sids": [4],
+            "market_tickers": ["A"],
+            "action": action.value,
+            "skip_ticker_ack": True,
+        }
+
+
+def test_the_documented_lifecycle_frames_say_what_became_of_which_market() -> None:
+    frames = captured("kalshi_docs_examples_2026-07_server.jsonl") + captured("kalshi_prod_2025_cents.jsonl")
+    read = [read_news(route.type, f) for f in frames if (route := VENUE.route(f)).type in LIFECYCLE_TYPES]
+    assert MarketNews("created", "INXD-23SEP14-B4487", "INXD-23SEP14") in read
+    assert MarketNews("created", "KXMVE-TEST-EVENT-M1", "KXMVE-TEST-EVENT", multivariate=True) in read
+    assert MarketNews("", "", "KXQUICKSETTLE-26JAN25H2150", "KXQUICKSETTLE") in read
+    assert MarketNews("determined", "KXMLBGAME-25OCT01DETCLE-DET") in read
+    assert MarketNews("settled", "KXMLBTOTAL-25OCT01DETCLE-5") in read
+    assert MarketNews("deactivated", "KXNFLFIRSTTD-25OCT05MIACAR-CARCHUBBARD30") in read
+    assert None not in read
+
+
+@given(st.binary(max_size=80) | st.sampled_from([b'{"msg":5}', b'{"msg":{"market_ticker":5}}', b"[]"]))
+def test_no_bytes_whatever_break_the_reading_of_news(frame: bytes) -> None:
+    assert read_news("market_lifecycle_v2", frame) is None
 
 
 def test_replies_are_read_wherever_their_fields_stand() -> None:

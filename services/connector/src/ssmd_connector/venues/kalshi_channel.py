@@ -1,0 +1,256 @@
+"""One channel's subscription on one connection of Kalshi: what is wanted of it, and what the exchange confirmed.
+
+A market is in one command at a time, so that answers may come in any order: what changes meanwhile waits for its
+answer. The first command subscribes; with the answer the sid is known, and markets come and go by
+``update_subscription``. A sid is never given up for one market, since that would cost all the others.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from ssmd_connector.effects import Confirmed, Left, Warn
+from ssmd_connector.venues.kalshi import Action, subscribe_command, update_command
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from ssmd_connector.effects import Effect
+    from ssmd_connector.venues.kalshi import Command, Reply
+
+__all__ = ["Channel", "ErrorCode", "Verdict", "refusal_warning", "words"]
+
+
+class ErrorCode:
+    """The codes of errors after which something else than giving up is right."""
+
+    ALREADY_SUBSCRIBED = 6
+    UNKNOWN_SID = 7
+    CHANNEL_ERROR = 10
+    MARKET_NOT_FOUND = 16
+    COMMAND_TIMEOUT = 18
+    BUFFER_OVERFLOW = 25
+    MARKET_LIMIT = 26
+    COMMAND_RATE = 27
+
+
+class Verdict(Enum):
+    """What follows from a refusal."""
+
+    AGAIN = "again"
+    """Wait, and the same is asked again."""
+    SETTLED = "settled"
+    """Go on with the next command."""
+
+
+class Channel:
+    """A channel of one connection.
+
+    Args:
+        name: Its name.
+        wanted: The markets wanted on this connection, kept up to date by the owner; None for a subscription to all.
+        batch_size: Most markets in one command.
+        use_yes_price: Whether books are quoted from the yes side throughout.
+
+    Attributes:
+        sid: The subscription; None before its confirmation.
+        held: The markets the exchange confirmed.
+        refused: The markets it does not have.
+        refusal: Why it refused the channel; empty while it did not.
+    """
+
+    def __init__(self, name: str, wanted: Collection[str] | None, *, batch_size: int, use_yes_price: bool) -> None:
+        self.name = name
+        self.sid: int | None = None
+        self.held: dict[str, None] = {}
+        self.refused: set[str] = set()
+        self.refusal = ""
+        self._wanted = wanted
+        self._batch_size = self._limit = batch_size
+        self._use_yes_price = use_yes_price
+        self._established = False
+        self._subscribing = False
+        self._full = False
+        self._adding: dict[str, None] = {}
+        self._removing: set[str] = set()
+        self._to_add: dict[str, None] = dict.fromkeys(wanted or ())
+        self._to_remove: dict[str, None] = {}
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is a subscription to all markets."""
+        return self._wanted is None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether frames are to be expected of it."""
+        return self._established and (self._wanted is None or bool(self.held))
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something wanted has no confirmation yet, and none is being waited for in vain."""
+        if self.refusal:
+            return False
+        if self._wanted is None:
+            return not self._established
+        return bool(self._adding) or (bool(self._to_add) and not self._full)
+
+    @property
+    def expected(self) -> list[str]:
+        """The markets whose confirmation is awaited."""
+        return list(self._adding)
+
+    def want(self, tickers: Iterable[str]) -> None:
+        """Subscribe to these too; the owner's set holds them already."""
+        for ticker in tickers:
+            self._to_remove.pop(ticker, None)
+            if not (ticker in self.held or ticker in self._adding or ticker in self.refused):
+                self._to_add[ticker] = None
+
+    def drop(self, tickers: Iterable[str]) -> None:
+        """Subscribe to these no longer; the owner's set has lost them already."""
+        for ticker in tickers:
+            self.refused.discard(ticker)
+            self._to_add.pop(ticker, None)
+            if ticker in self.held and ticker not in self._removing:
+                self._to_remove[ticker] = None
+
+    def next_command(self, command_id: int) -> Command | None:
+        """Return what to say next, None where there is nothing, or an answer must come first."""
+        if self.refusal:
+            return None
+        if self._wanted is None:
+            return None if self._established or self._subscribing else self._subscribe(command_id, ())
+        if self.sid is not None and self._to_remove:
+            gone = self._take(self._to_remove)
+            self._removing.update(gone)
+            return update_command(command_id, Action.DELETE, self.name, self.sid, gone)
+        if self._full or not self._to_add or (self.sid is None and self._subscribing):
+            return None
+        batch = self._take(self._to_add)
+        self._adding.update(dict.fromkeys(batch))
+        if self.sid is None:
+            return self._subscribe(command_id, batch)
+        return update_command(command_id, Action.ADD, self.name, self.sid, batch)
+
+    def confirmed(self, command: Command, sid: int | None) -> list[Effect]:
+        """Take the confirmation of a command."""
+        self._answered(command)
+        self._established = True
+        if sid is not None:
+            self.sid = sid
+        self._limit = min(self._batch_size, self._limit * 2)
+        if command.action is Action.DELETE:
+            self._full = False
+            self._gone(command.tickers)
+            return [Left(self.name, self.sid, command.tickers)]
+        for ticker in command.tickers:
+            self.held[ticker] = None
+            if self._wanted is not None and ticker not in self._wanted:
+                self._to_remove[ticker] = None
+        return [Confirmed(self.name, self.sid, command.tickers)]
+
+    def refuse(self, command: Command, reply: Reply) -> tuple[Verdict, list[Effect]]:
+        """Take the refusal of a command; what can be had all the same is asked for again."""
+        self._answered(command)
+        if reply.code in (ErrorCode.COMMAND_TIMEOUT, ErrorCode.COMMAND_RATE):
+            self._requeue(command, command.tickers)
+            return Verdict.AGAIN, []
+        if command.action is Action.DELETE:
+            return Verdict.SETTLED, self._delete_refused(command, reply)
+        if command.tickers and reply.code == ErrorCode.MARKET_NOT_FOUND:
+            return Verdict.SETTLED, self._not_found(command, reply)
+        if command.tickers and reply.code == ErrorCode.MARKET_LIMIT:
+            return Verdict.SETTLED, self._limited(command)
+        if self._established:
+            self.refused.update(command.tickers)
+        else:
+            self.refusal = words(reply)
+        return Verdict.SETTLED, [refusal_warning(self.name, reply)]
+
+    def _subscribe(self, command_id: int, tickers: tuple[str, ...]) -> Command:
+        self._subscribing = True
+        return subscribe_command(command_id, self.name, tickers, use_yes_price=self._use_yes_price)
+
+    def _take(self, queue: dict[str, None]) -> tuple[str, ...]:
+        batch = tuple(ticker for ticker, _ in zip(queue, range(self._limit), strict=False))
+        for ticker in batch:
+            del queue[ticker]
+        return batch
+
+    def _answered(self, command: Command) -> None:
+        if command.action is Action.SUBSCRIBE:
+            self._subscribing = False
+        if command.action is Action.DELETE:
+            self._removing.difference_update(command.tickers)
+        else:
+            for ticker in command.tickers:
+                self._adding.pop(ticker, None)
+
+    def _requeue(self, command: Command, tickers: Iterable[str]) -> None:
+        """Ask for these again, before others, as far as that is still wanted."""
+        if command.action is Action.DELETE:
+            still = {ticker: None for ticker in tickers if ticker not in (self._wanted or ())}
+            self._to_remove = still | self._to_remove
+        else:
+            still = {ticker: None for ticker in tickers if ticker in (self._wanted or ())}
+            self._to_add = still | self._to_add
+
+    def _gone(self, tickers: Iterable[str]) -> None:
+        """Take note that the subscription does not hold these any more."""
+        for ticker in tickers:
+            self.held.pop(ticker, None)
+            if ticker in (self._wanted or ()):
+                self._to_add[ticker] = None
+
+    def _halve(self, command: Command) -> None:
+        """Ask for the same in smaller batches, until the one market that cannot be had is alone."""
+        self._limit = max(1, len(command.tickers) // 2)
+        self._requeue(command, command.tickers)
+
+    def _not_found(self, command: Command, reply: Reply) -> list[Effect]:
+        if reply.ticker in command.tickers:
+            missing = reply.ticker
+        elif len(command.tickers) == 1:
+            (missing,) = command.tickers
+        else:
+            self._halve(command)
+            return []
+        self.refused.add(missing)
+        self._requeue(command, [ticker for ticker in command.tickers if ticker != missing])
+        return [Warn("market_not_found", {"channel": self.name, "ticker": missing})]
+
+    def _limited(self, command: Command) -> list[Effect]:
+        if len(command.tickers) > 1:
+            self._halve(command)
+            return []
+        self._requeue(command, command.tickers)
+        if self._full:
+            return []
+        self._full = True
+        counts = {"subscribed": len(self.held), "left_out": len(self._to_add)}
+        remedy = "raise websocket.kalshi.sockets"
+        return [Warn("market_limit_reached", {"channel": self.name, **counts, "remedy": remedy})]
+
+    def _delete_refused(self, command: Command, reply: Reply) -> list[Effect]:
+        if reply.code != ErrorCode.MARKET_NOT_FOUND:
+            return [refusal_warning(self.name, reply)]
+        if reply.ticker in command.tickers:
+            self._gone([reply.ticker])
+            self._requeue(command, [ticker for ticker in command.tickers if ticker != reply.ticker])
+        elif len(command.tickers) == 1:
+            self._gone(command.tickers)
+        else:
+            self._halve(command)
+        return []
+
+
+def words(reply: Reply) -> str:
+    """Return an error's code and text in one line."""
+    return f"code {reply.code}: {reply.text}"
+
+
+def refusal_warning(channel: str, reply: Reply) -> Warn:
+    """Return what the operator is told of a refused command."""
+    return Warn("command_refused", {"code": reply.code, "text": reply.text, "channel": channel})
