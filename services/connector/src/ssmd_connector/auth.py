@@ -33,8 +33,10 @@ _CAUSES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("pkcs", "salt"), "the signature must be RSA-PSS with SHA-256 and a salt of 32 bytes, not PKCS1v15"),
     (
         ("signature",),
-        "the private key does not belong to this API key, or the signature is not RSA-PSS "
-        "(PKCS1v15, or a signed query string, look the same to the exchange)",
+        (
+            "the private key does not belong to this API key, or the signature is not RSA-PSS "
+            "(PKCS1v15, or a signed query string, look the same to the exchange)"
+        ),
     ),
 )
 """What an exchange's words point at, the first match decides."""
@@ -101,9 +103,7 @@ def _likely_cause(status: int, body: str, headers: Mapping[str, str], url: str, 
 
 def _skew_s(headers: Mapping[str, str], now_s: float) -> float | None:
     """Return how far our clock is ahead of the exchange's, where its answer tells the time."""
-    date = headers.get("Date")
-    if not date:
-        return None
+    date = next((value for name, value in headers.items() if name.lower() == "date"), "")
     try:
         return now_s - parsedate_to_datetime(date).timestamp()
     except (ValueError, TypeError):

@@ -47,7 +47,7 @@ def explained(status: int = 401, body: str = "", url: str = URL, where: str = "e
 def test_a_clock_that_is_off_is_the_first_suspect() -> None:
     ahead = explained(body="INCORRECT_API_KEY_SIGNATURE", Date="Mon, 20 Apr 2026 10:00:00 GMT")
     assert "30 s ahead" in ahead
-    assert "45 s behind" in explained(Date="Mon, 20 Apr 2026 10:01:15 GMT")
+    assert "45 s behind" in explained(date="Mon, 20 Apr 2026 10:01:15 GMT")
     for harmless in ("Mon, 20 Apr 2026 10:00:28 GMT", "yesterday", ""):
         assert "clock" not in explained(Date=harmless)
 

@@ -79,7 +79,7 @@ def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
             list(recorded_frames(path))
 
 
-@given(st.lists(st.binary(max_size=60), max_size=5))
+@given(lines=st.lists(st.binary(max_size=60), max_size=5))
 def test_no_bytes_do_worse_than_a_config_error(
     lines: list[bytes], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
