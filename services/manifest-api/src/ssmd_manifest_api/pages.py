@@ -61,7 +61,7 @@ def feed(
         here="archive",
         feed=_feed(catalog, feed, days),
         calendar=calendar_of(feed, days, year),
-        trouble=trouble(days),
+        trouble=trouble(feed, days),
         most=_MOST_TROUBLE,
         meanings=MEANINGS,
         weekdays=_WEEKDAYS,

@@ -50,12 +50,21 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class SampleSegment:
-    """One segment of a sample day; its window is a minute from ``start_s`` of the day on."""
+    """One segment of a sample day; its window is ``minutes`` from ``start_s`` of the day on.
+
+    Where it ``opens``, the connection's opening comes just before its first message.
+    """
 
     stem: str
     start_s: int
     messages: Sequence[Message]
     gaps: Sequence[Gap] = ()
+    minutes: int = 1
+    opens: bool = True
+
+    @property
+    def end_s(self) -> int:
+        return self.start_s + 60 * self.minutes
 
 
 class SampleDay:
@@ -112,7 +121,7 @@ class SampleDay:
         data, meta = gzip.compress(raw, mtime=0), gzip.compress(encode_columns(columns), mtime=0)
         body = encode_line(self._header(segment))
         last_ns = self._start_ns + segment.messages[-1].at_s * SECOND_NS
-        if self._numbered:
+        if self._numbered and segment.opens:
             body += encode_line(self._opened(segment))
         body += b"".join(encode_line(GapRecord(gap=gap)) for gap in segment.gaps)
         body += encode_line(self._block(segment, columns, data, meta, raw, chain=zlib.crc32(body)))
@@ -126,7 +135,7 @@ class SampleDay:
                 meta_bytes=len(meta),
                 sealed_ns=last_ns + SECOND_NS,
                 reason="window",
-                complete_through_ns=self._start_ns + (segment.start_s + 60) * SECOND_NS,
+                complete_through_ns=self._start_ns + segment.end_s * SECOND_NS,
                 line_crc32=0,
             )
             body += encode_line(msgspec.structs.replace(seal, line_crc32=seal_crc32(seal)))
@@ -157,9 +166,9 @@ class SampleDay:
             epoch=1,
             shared=False,
             name=segment.stem,
-            interval="1m",
+            interval=f"{segment.minutes}m",
             window_start_ns=self._start_ns + segment.start_s * SECOND_NS,
-            window_end_ns=self._start_ns + (segment.start_s + 60) * SECOND_NS,
+            window_end_ns=self._start_ns + segment.end_s * SECOND_NS,
             after_seq=None,
             after_ns=None,
             connections=[],
@@ -189,7 +198,7 @@ class SampleDay:
             meta_crc32=zlib.crc32(meta),
             records=len(messages),
             raw_bytes=len(raw),
-            first_seq=messages[0].seq - 1 if self._numbered else messages[0].seq,
+            first_seq=messages[0].seq - 1 if self._numbered and segment.opens else messages[0].seq,
             last_seq=messages[-1].seq,
             first_ns=self._start_ns + messages[0].at_s * SECOND_NS,
             last_ns=self._start_ns + messages[-1].at_s * SECOND_NS,

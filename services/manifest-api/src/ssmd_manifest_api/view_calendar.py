@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar
 import datetime as dt
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -21,7 +21,9 @@ __all__ = [
     "Calendar",
     "CalendarDay",
     "Month",
+    "Trouble",
     "calendar_of",
+    "latest",
     "strip",
     "trouble",
 ]
@@ -38,6 +40,7 @@ MEANINGS: Mapping[Condition, str] = {
 _STRIP_DAYS = 60
 _MONTHS = 12
 _LEVELS = 4
+_REASONS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,16 @@ class CalendarDay:
     label: str
     records: int
     level: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A day that is over and not available, and why."""
+
+    date: dt.date
+    url: str
+    condition: Condition
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +118,36 @@ def calendar_of(feed: str, days: Sequence[Day], year: int | None = None) -> Cale
     )
 
 
-def strip(feed: str, days: Sequence[Day]) -> list[CalendarDay]:
-    """Return a feed's latest sixty days, oldest first."""
-    return _cells(feed, days)[-_STRIP_DAYS:]
+def strip(feed: str, days: Sequence[Day], today: dt.date) -> list[CalendarDay | None]:
+    """Return the sixty days up to today, oldest first; None for one the feed has nothing of."""
+    cells = {cell.date: cell for cell in _cells(feed, days)}
+    return [cells.get(today - dt.timedelta(days=ago)) for ago in range(_STRIP_DAYS - 1, -1, -1)]
 
 
-def trouble(days: Sequence[Day]) -> list[Day]:
-    """Return the days that are not available, the latest first."""
-    return [day for day in reversed(days) if day.verdict.condition is not Condition.AVAILABLE]
+def latest(feed: str, days: Sequence[Day]) -> CalendarDay:
+    """Return a feed's latest day; it has at least one."""
+    return _cells(feed, days)[-1]
+
+
+def trouble(feed: str, days: Sequence[Day]) -> list[Trouble]:
+    """Return the days that are over and not available, the latest first."""
+    return [
+        Trouble(day.date, _url(feed, day), day.verdict.condition, "; ".join(_why(day)))
+        for day in reversed(days)
+        if day.verdict.condition not in (Condition.AVAILABLE, Condition.PENDING)
+    ]
+
+
+def _why(day: Day) -> Iterator[str]:
+    """Yield the first reasons of a day, and how many more there are."""
+    reasons = day.verdict.reasons
+    yield from (reason.text for reason in reasons[:_REASONS])
+    if len(reasons) > _REASONS:
+        yield f"{len(reasons) - _REASONS} more"
+
+
+def _url(feed: str, day: Day) -> str:
+    return f"/feeds/{quote(feed)}/{day.date.isoformat()}"
 
 
 def _cells(feed: str, days: Sequence[Day]) -> list[CalendarDay]:
@@ -120,7 +155,7 @@ def _cells(feed: str, days: Sequence[Day]) -> list[CalendarDay]:
     return [
         CalendarDay(
             date=day.date,
-            url=f"/feeds/{quote(feed)}/{day.date.isoformat()}",
+            url=_url(feed, day),
             condition=day.verdict.condition,
             label=_label(day),
             records=day.records,

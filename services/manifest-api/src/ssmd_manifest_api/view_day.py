@@ -41,10 +41,11 @@ class TypeRow:
 
 @dataclass(frozen=True, slots=True)
 class GapGroup:
-    """The gaps of one layer and cause."""
+    """The gaps of one layer and cause; ``url`` leads to the first."""
 
     layer: str
     title: str
+    url: str
     gaps: str
     missing: str
 
@@ -158,7 +159,7 @@ def _facts(manifest: Manifest | None, opened: Sequence[OpenSegment]) -> list[Fac
     in_open = sum(part.records for part in opened)
     raw = sum(file.bytes for file in files)
     packed = sum(file.compressed_bytes for file in files)
-    ratio = f"{size(packed)} compressed, {raw / packed:.1f} to 1" if packed else ""
+    ratio = f"{size(packed)} compressed" if packed else ""
     facts = [
         Fact(
             "Records",
@@ -190,7 +191,7 @@ def _groups(gaps: Sequence[GapView]) -> list[GapGroup]:
         groups.setdefault((gap.entry.layer, gap.explanation.title), []).append(gap)
     order = list(LAYERS)
     return [
-        GapGroup(layer, title, count(len(members), "gap"), _missing(members))
+        GapGroup(layer, title, members[0].url, count(len(members), "gap"), _missing(members))
         for (layer, title), members in sorted(groups.items(), key=lambda item: order.index(item[0][0]))
     ]
 
@@ -209,7 +210,7 @@ def _types(slices: Sequence[Slice], drawn: Timeline | None) -> list[TypeRow]:
     for part in slices:
         totals.update(part.records_by_type)
     start_ns, end_ns = drawn.scale.start_ns, drawn.scale.end_ns
-    width_ns = bucket_ns(slices, end_ns - start_ns)
+    width_ns = bucket_ns(end_ns - start_ns)
     return [
         TypeRow(
             name,

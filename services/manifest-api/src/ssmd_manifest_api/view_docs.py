@@ -120,7 +120,7 @@ def _operation(
         ],
         answers=[
             _answer(document, status, _resolved(document, answer))
-            for status, answer in operation["responses"].items()
+            for status, answer in sorted(operation["responses"].items())
         ],
         command=_command(method, base_url + target, operation),
         try_url=target if method == "get" else "",
@@ -172,7 +172,8 @@ def _answer(document: Mapping[str, Any], status: str, answer: Mapping[str, Any])
     contents: dict[str, Any] = answer.get("content", {})
     media = next(iter(contents), "")
     fields = list(_fields(document, contents.get(media, {}).get("schema", {}))) if status.startswith("2") else []
-    return Answer(status, answer.get("description", ""), media, fields)
+    description = answer.get("description", "").replace("Successful Response", "The answer")
+    return Answer(status, description, media, fields)
 
 
 def _fields(document: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[Field]:

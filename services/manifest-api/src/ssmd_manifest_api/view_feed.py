@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from ssmd_common.archive.times import SECOND_NS
-from ssmd_manifest_api.view_calendar import CalendarDay, strip
+from ssmd_common.archive.times import SECOND_NS, date_of
+from ssmd_manifest_api.view_calendar import CalendarDay, latest, strip
 from ssmd_manifest_api.view_parts import Fact
 from ssmd_manifest_api.view_text import compact, count, number, size, span
 
@@ -38,13 +38,13 @@ class Freshness:
 
 @dataclass(frozen=True, slots=True)
 class FeedView:
-    """What the first page shows of a feed, and the head of its own page; ``strip`` is its latest days."""
+    """A feed on the first page and at the head of its own; ``strip`` is the sixty days up to today."""
 
     name: str
     url: str
     freshness: Freshness
     last: CalendarDay
-    strip: list[CalendarDay]
+    strip: list[CalendarDay | None]
     facts: list[Fact]
 
 
@@ -72,7 +72,6 @@ def feed_view(feed: str, days: Sequence[Day], *, newest_ns: int | None, now_ns: 
         newest_ns: Server time of its newest durable message; None where it has none.
         now_ns: The time now.
     """
-    cells = strip(feed, days)
     raw = sum(day.bytes for day in days)
     packed = sum(day.compressed_bytes for day in days)
     records = sum(day.records for day in days)
@@ -82,8 +81,8 @@ def feed_view(feed: str, days: Sequence[Day], *, newest_ns: int | None, now_ns: 
         name=feed,
         url=f"/feeds/{quote(feed)}",
         freshness=freshness(newest_ns, now_ns),
-        last=cells[-1],
-        strip=cells,
+        last=latest(feed, days),
+        strip=strip(feed, days, date_of(now_ns)),
         facts=[
             Fact("Days", number(len(days)), f"since {days[0].date.isoformat()}"),
             Fact("Records", compact(records), "sealed"),

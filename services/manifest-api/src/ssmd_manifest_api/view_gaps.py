@@ -76,7 +76,7 @@ CAUSES: Mapping[tuple[str, str], Explanation] = {
     ),
     ("connection", "peer_closed"): Explanation(
         "The exchange closed the connection",
-        "The exchange ended the connection in order, as it does for maintenance or after a day.",
+        "The exchange ended the connection in order, as some do once a day.",
         _REFETCH,
     ),
     ("connection", "connection_lost"): Explanation(
@@ -120,6 +120,16 @@ CAUSES: Mapping[tuple[str, str], Explanation] = {
         "The exchange refused the subscription",
         "The exchange refused what was to be subscribed to; the connector keeps trying.",
         "Check the feed's channels and markets, and the rights of its key. " + _REFETCH,
+    ),
+    ("connection", "maintenance"): Explanation(
+        "The exchange was in maintenance",
+        "The exchange let go of the connection in a maintenance window of its calendar, and the connector waited.",
+        "Nothing, if the exchange truly was down: then nothing was sent. " + _REFETCH,
+    ),
+    ("connection", "exchange_closed"): Explanation(
+        "The exchange was closed",
+        "The exchange let go of the connection outside the trading hours of its calendar.",
+        "Nothing, if nothing was traded: then nothing was sent. " + _REFETCH,
     ),
     ("connection", "backlog_full"): Explanation(
         "NATS was away for too long",

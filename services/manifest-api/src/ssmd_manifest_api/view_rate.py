@@ -48,18 +48,23 @@ def index_slices(blocks: Iterable[Block], *, window_ns: int) -> tuple[Slice, ...
     """Sum up the blocks of one segment by time.
 
     Args:
-        blocks: Of one index, in order; a block counts where it begins.
-        window_ns: Length of the segment's window. There are about fifteen slices to it, however many blocks.
+        blocks: Of one index, in order.
+        window_ns: Length of the segment's window. There are about fifteen slices to it, however many blocks: short
+            ones are summed up where they begin, one longer than a slice is a slice itself.
     """
     step_ns = _step_ns(window_ns / _SLICES_PER_SEGMENT)
-    found: dict[int, dict[str, int]] = {}
+    long: list[Slice] = []
+    short: dict[int, dict[str, int]] = {}
     for block in blocks:
-        if block.first_ns is None or not block.records:
+        if block.first_ns is None or block.last_ns is None or not block.records:
             continue
-        counts = found.setdefault(block.first_ns // step_ns, {})
+        if block.last_ns - block.first_ns > step_ns:
+            long.append(Slice(block.first_ns, block.last_ns + 1, block.records_by_type))
+            continue
+        counts = short.setdefault(block.first_ns // step_ns, {})
         for name, records in block.records_by_type.items():
             counts[name] = counts.get(name, 0) + records
-    return tuple(Slice(at * step_ns, (at + 1) * step_ns, counts) for at, counts in sorted(found.items()))
+    return (*long, *(Slice(at * step_ns, (at + 1) * step_ns, counts) for at, counts in sorted(short.items())))
 
 
 def file_slices(files: Iterable[FileEntry]) -> list[Slice]:
@@ -71,9 +76,9 @@ def file_slices(files: Iterable[FileEntry]) -> list[Slice]:
     ]
 
 
-def bucket_ns(slices: Sequence[Slice], span_ns: int) -> int:
-    """Return how wide the bars over a span are to be: at most 288 of them, none narrower than a slice."""
-    return _step_ns(max(span_ns / _MOST_BARS, *(part.end_ns - part.start_ns for part in slices), 0))
+def bucket_ns(span_ns: int) -> int:
+    """Return how wide the bars over a span are to be, for at most 288 of them: five minutes of a day."""
+    return _step_ns(span_ns / _MOST_BARS)
 
 
 def bars(

@@ -144,7 +144,7 @@ def timeline(
     full = Scale(day_ns, day_ns + DAY_NS)
     near = _zoom(full, [*sealed, *open_spans, *((gap.start_ns, gap.end_ns or now_ns) for gap in gaps)])
     scale = full if whole else near
-    width_ns = bucket_ns(slices, scale.end_ns - scale.start_ns)
+    width_ns = bucket_ns(scale.end_ns - scale.start_ns)
     values = bars(slices, scale.start_ns, scale.end_ns, width_ns)
     highest = max(values, key=lambda bar: bar.records)
     return Timeline(
@@ -260,12 +260,12 @@ def _segments(
         for start, end in open_spans
         if scale.shows(start, end)
     ]
-    summary = count(len(files), "sealed segment")
+    summary = f"{number(len(files))} sealed"
     if open_spans:
         summary += f", {len(open_spans)} open"
     covered = sum(end - start for start, end in _runs([*sealed, *open_spans]))
     if covered:
-        summary += f", covering {span(covered)}"
+        summary += f", {span(covered)}"
     return Lane("Segments", "files of the archive", summary, marks)
 
 
