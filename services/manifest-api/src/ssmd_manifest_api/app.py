@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from ssmd_common.archive.store import LocalStore
 from ssmd_common.service.health import Health
 from ssmd_common.service.telemetry import CONTENT_TYPE, Metrics
-from ssmd_manifest_api import downloads, pages, routes
+from ssmd_manifest_api import downloads, pages, records_routes, routes
 from ssmd_manifest_api.catalog import Catalog
 from ssmd_manifest_api.measure import MeasuredApp
 from ssmd_manifest_api.problems import install_problems
@@ -48,7 +48,8 @@ def create_app(data: Path, *, metrics: Metrics, clock_ns: Callable[[], int] = ti
     health.ready.check("archive", catalog.why_not_ready)
     app.state.catalog = catalog
     install_problems(app, page=pages.problem_page)
-    for router in (routes.router, downloads.router, pages.router, _service_router(health, metrics)):
+    service = _service_router(health, metrics)
+    for router in (routes.router, downloads.router, records_routes.router, pages.router, service):
         app.include_router(router)
         app.include_router(_heads(router))
     app.add_middleware(MeasuredApp, metrics=metrics)

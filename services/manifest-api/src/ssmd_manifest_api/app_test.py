@@ -324,6 +324,7 @@ async def test_the_openapi_document_describes_every_route_and_its_problems(clien
         "/files/{feed}/{date}/{name}",
         "/gaps/{feed}",
         "/gaps/{feed}/{date}",
+        "/records/{feed}",
         "/conditions/{feed}",
         "/health",
         "/ready",

@@ -24,7 +24,7 @@ from ssmd_common.errors import ArchiveError
 from ssmd_common.frames import FrameId, parse_msg_id
 from ssmd_common.ranges import Range, range_total
 
-__all__ = ["SegmentSummary", "derive_manifest", "gaps_of_day", "summarise"]
+__all__ = ["SegmentSummary", "derive_manifest", "gap_entry", "gaps_of_day", "summarise"]
 
 
 @dataclass(slots=True)
@@ -191,7 +191,7 @@ def derive_manifest(
         rotation_interval=last.interval,
         complete_through=to_rfc3339(max(s.complete_through_ns for s in ordered)) if ordered else None,
         files=[segment.entry for segment in ordered],
-        gaps=[_gap_entry(gap) for gap in gaps],
+        gaps=[gap_entry(gap) for gap in gaps],
         tickers=sorted(tickers),
         message_types=sorted(types),
         has_gaps=bool(gaps),
@@ -211,7 +211,8 @@ def derive_manifest(
     )
 
 
-def _gap_entry(gap: Gap) -> m.GapEntry:
+def gap_entry(gap: Gap) -> m.GapEntry:
+    """Return a gap as a manifest lists it."""
     return m.GapEntry(
         gap_id=gap.gap_id,
         layer=gap.layer.value,
