@@ -1,4 +1,4 @@
-"""Renders the kustomizations of ``deploy/kubernetes``, without ``kubectl``: what they use of kustomize, and no more.
+"""Renders the kustomizations of ``deploy/kubernetes`` without ``kubectl``: what they use of it, and no more.
 
 That this agrees with ``kubectl kustomize`` is a test wherever there is one. Names of generated ConfigMaps carry no
 hash here.
