@@ -93,11 +93,6 @@ class Plan:
         return 1 if self.settings.venue == "kalshi" else None
 
     @property
-    def stream_limits(self) -> StreamLimits | None:
-        """What a missing stream is created with; None where that is an administrator's."""
-        return stream_limits(self.env)
-
-    @property
     def is_kalshi(self) -> bool:
         """Whether the exchange speaks Kalshi's protocol."""
         return self.settings.venue == "kalshi"

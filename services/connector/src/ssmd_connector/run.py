@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 import structlog
 
-from ssmd_common.errors import SsmdError, TransportError
+from ssmd_common.errors import SsmdError
 from ssmd_common.events import SessionEnded, SessionStarted
 from ssmd_common.nats import connection as nats_connection
-from ssmd_common.nats.streams import ensure_stream
 from ssmd_common.service.health import Health, serve_health
 from ssmd_common.service.telemetry import Metrics
 from ssmd_connector.capture import Capture
 from ssmd_connector.feedloop import FeedLoop
+from ssmd_connector.jetstream import connect, wait_for_stream
 from ssmd_connector.journal import Journal
 from ssmd_connector.ledger import Ledger
 from ssmd_connector.metrics import ConnectorMetrics
@@ -30,10 +29,10 @@ from ssmd_connector.publisher import Publisher
 from ssmd_connector.spool import Spool
 
 if TYPE_CHECKING:
-    from ssmd_common.nats.connection import NatsClient
     from ssmd_common.nats.streams import StreamInfo
     from ssmd_common.service.address import Address
     from ssmd_common.service.lifecycle import Stop
+    from ssmd_connector.jetstream import Connected
     from ssmd_connector.plan import Plan
 
 __all__ = ["run"]
@@ -41,10 +40,8 @@ __all__ = ["run"]
 log = structlog.get_logger()
 
 SERVICE = "ssmd-connector"
-INBOX_PREFIX = "_INBOX_conn"
 ACTIVE_BEAT_S = 10.0
 IDLE_BEATS = 6
-_STREAM_RETRY_S = 3.0
 _LAST_WORDS_S = 3.0
 
 
@@ -74,84 +71,14 @@ async def run(plan: Plan, stop: Stop, *, health_addr: Address | None = None) -> 
             stack.callback(spool.close)
             if not spool.is_empty:
                 log.info("spool_found", bytes=spool.size_bytes)
-        connected = await _connect(plan, stop)
+        connected = await connect(plan.env, plan.environ, stop, name=f"{SERVICE} {plan.env.feed}")
         if connected is None:
             return 0
         stack.push_async_callback(nats_connection.close, connected.nc)
-        info = await _stream(plan, connected.nc, stop)
+        info = await wait_for_stream(plan.env, connected.nc, stop)
         if info is None:
             return 0
         return await _Service(plan, connected, info, spool, counted, health).run(stop)
-
-
-@dataclass(slots=True)
-class _Connected:
-    """The connection, and who hears of its changes."""
-
-    nc: NatsClient
-    closed: asyncio.Event
-    publisher: Publisher | None = None
-
-    def reason(self) -> str | None:
-        """Return why NATS is not there, or None."""
-        return None if self.nc.is_connected else "not connected"
-
-
-async def _connect(plan: Plan, stop: Stop) -> _Connected | None:
-    """Connect to NATS, waiting for it; None when a stop came first."""
-    connected: _Connected | None = None
-    closed = asyncio.Event()
-
-    async def on_closed() -> None:
-        closed.set()
-
-    async def on_disconnected() -> None:
-        if connected is not None and connected.publisher is not None:
-            connected.publisher.on_disconnected()
-
-    async def on_reconnected() -> None:
-        if connected is not None and connected.publisher is not None:
-            connected.publisher.on_reconnected()
-
-    try:
-        nc = await nats_connection.connect(
-            plan.env.transport.with_secrets(plan.environ),
-            name=f"{SERVICE} {plan.env.feed}",
-            inbox_prefix=INBOX_PREFIX,
-            on_closed=on_closed,
-            on_disconnected=on_disconnected,
-            on_reconnected=on_reconnected,
-            stop=stop,
-        )
-    except TransportError:
-        if stop.is_set():
-            return None
-        raise
-    connected = _Connected(nc, closed)
-    return connected
-
-
-async def _stream(plan: Plan, nc: NatsClient, stop: Stop) -> StreamInfo | None:
-    """Return the stream, created where the plan says so; None when a stop came first.
-
-    A server that is still electing a leader, or whose JetStream is not up yet, is waited for.
-    """
-    subjects = plan.env.subjects()
-    wanted = (subjects.data_filter, subjects.capture_filter)
-    limits, said = plan.stream_limits, ""
-    while not stop.is_set():
-        try:
-            return await ensure_stream(
-                nc, plan.env.transport.stream, wanted, create=limits is not None, limits=limits
-            )
-        except TransportError as error:
-            if getattr(error, "code", 503) != 503 or nc.is_closed:  # noqa: PLR2004 - unavailable
-                raise
-            if str(error) != said:
-                said = str(error)
-                log.warning("stream_awaited", reason=said, retrying=True)
-        await stop.wait_for(_STREAM_RETRY_S)
-    return None
 
 
 class _Service:
@@ -160,7 +87,7 @@ class _Service:
     def __init__(
         self,
         plan: Plan,
-        connected: _Connected,
+        connected: Connected,
         info: StreamInfo,
         spool: Spool | None,
         metrics: ConnectorMetrics,
@@ -207,7 +134,7 @@ class _Service:
     async def _capture_until(self, stop: Stop) -> int:
         failure: SsmdError | None = None
         async with asyncio.TaskGroup() as tasks:
-            watching = [tasks.create_task(self._publisher.run()), tasks.create_task(self._end_with_nats())]
+            watching = [tasks.create_task(self._publisher.run()), tasks.create_task(self._connected.end())]
             log.info("session_started", session=self._capture.session, stream=self._plan.env.transport.stream)
             await self._journal.tell(
                 SessionStarted,
@@ -257,15 +184,6 @@ class _Service:
             else:
                 idle += 1
             await asyncio.sleep(ACTIVE_BEAT_S)
-
-    async def _end_with_nats(self) -> None:
-        """End the process when the connection to NATS ended for good."""
-        await self._connected.closed.wait()
-        raise TransportError(
-            "the connection to NATS was closed for good",
-            where=self._connected.nc.violation,
-            remedy="see the server's log; the credentials may have been revoked",
-        )
 
 
 def _version() -> str:
