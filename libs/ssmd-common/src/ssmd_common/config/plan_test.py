@@ -107,7 +107,6 @@ def test_the_plans_feed_and_environment_make_a_kalshi_connector() -> None:
     assert (key.api_key.get_secret_value(), key.private_key.get_secret_value()) == ("id", "pem")
     assert unused_fields(feed, env) == [
         "defaults: accepted but unused by the connector",
-        "versions.rate_limit_per_second: accepted but unused by the connector",
         "schema: accepted but unused by the connector",
         "storage: accepted but unused by the connector",
     ]

@@ -14,6 +14,7 @@ from ssmd_common.config.support import (
     endpoint,
     kalshi_credentials,
     require_supported,
+    rest_endpoint,
     unknown_variables,
     unused_fields,
     version_in_force,
@@ -99,7 +100,7 @@ def test_two_versions_cannot_begin_on_one_day() -> None:
             environment(feed="kraken"),
             "auth_method api_key not yet supported with venue generic",
         ),
-        (feed(), environment(capture={"channels": ["orderbook_delta"]}), "not to be had for all markets at once"),
+        (feed(), environment(capture={"sockets": 2}), "2 sockets have no markets to share"),
         (
             generic(subscribe=[{"a": ["{symbol}@b"]}]),
             environment(feed="kraken"),
@@ -108,7 +109,7 @@ def test_two_versions_cannot_begin_on_one_day() -> None:
         (
             generic(),
             environment(feed="kraken", capture={"channels": ["a"]}),
-            "kraken has no channels to choose from",
+            "kraken has no channels to choose",
         ),
         (generic(), environment(feed="kraken", capture={"symbols": "all"}), "kraken needs its symbols by name"),
     ],
@@ -138,6 +139,38 @@ def test_the_endpoint_is_the_environments_then_the_demo_then_the_versions() -> N
     assert endpoint(generic(), environment(feed="kraken"), TODAY, demo) == "wss://exchange"
     with pytest.raises(ConfigError, match="KALSHI_USE_DEMO: is neither true nor false"):
         endpoint(feed(), environment(), TODAY, {"KALSHI_USE_DEMO": "maybe"})
+
+
+@pytest.mark.parametrize(
+    ("env", "environ", "url"),
+    [
+        (environment(), {}, "https://external-api.kalshi.com/trade-api/v2"),
+        (environment(), {"KALSHI_USE_DEMO": "true"}, "https://external-api.demo.kalshi.co/trade-api/v2"),
+        (environment(endpoint="ws://127.0.0.1:8765/trade-api/ws/v2"), {}, "http://127.0.0.1:8765/trade-api/v2"),
+        (environment(endpoint="wss://here:99/other"), {}, "https://here:99/trade-api/v2"),
+        (environment(endpoint="ws://here", rest_endpoint="http://there/x/"), {}, "http://there/x"),
+    ],
+)
+def test_markets_are_looked_for_beside_the_socket_unless_told_otherwise(
+    env: Environment, environ: dict[str, str], url: str
+) -> None:
+    assert rest_endpoint(feed(), env, environ) == url
+    with pytest.raises(ConfigError, match="rest_endpoint: is no web address"):
+        rest_endpoint(feed(), environment(rest_endpoint="ftp://x"), {})
+
+
+def test_an_environment_lists_or_discovers_in_place_of_what_the_feed_says() -> None:
+    listed = feed(websocket={"venue": "kalshi", "kalshi": {"markets": ["A"]}})
+    discovering = feed(websocket={"venue": "kalshi", "kalshi": {"discover": {"series": "S"}, "sockets": 3}})
+
+    found = websocket_settings(listed, environment(capture={"discover": {"events": ["E"]}})).kalshi_settings
+    assert (found.markets, found.discovery and found.discovery.events) == ((), ("E",))
+    named = websocket_settings(discovering, environment(capture={"symbols": ["B"], "sockets": 2})).kalshi_settings
+    assert (named.markets, named.discovery, named.sockets) == (("B",), None, 2)
+    everything = websocket_settings(discovering, environment(capture={"symbols": "all"})).kalshi_settings
+    assert (everything.markets, everything.discovery) == ((), None)
+    with pytest.raises(ValidationError, match="symbols are listed and discovered"):
+        environment(capture={"symbols": ["A"], "discover": {}})
 
 
 def test_without_keys_the_two_variables_apply() -> None:
@@ -182,6 +215,14 @@ def test_unused_and_doubtful_fields_are_told() -> None:
         "keys.b: accepted but unused by the connector",
     ]
     assert unused_fields(generic(), environment(feed="kraken")) == []
+    limited = {"rate_limit_per_second": 5}
+    assert unused_fields(feed(version=limited), environment()) == []
+    assert unused_fields(generic().model_copy(update={"versions": feed(version=limited).versions}), env) == [
+        "versions.rate_limit_per_second: accepted but unused by the connector",
+        "schedule: accepted but unused by the connector",
+        "keys.kalshi: accepted but unused by the connector",
+        "keys.b: accepted but unused by the connector",
+    ]
 
 
 def test_misspelt_variables_are_found_and_those_of_the_key_sources_are_not() -> None:

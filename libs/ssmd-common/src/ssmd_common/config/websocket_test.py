@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from datetime import time
+from typing import Any
+
+import pytest
+
+from ssmd_common.config.loading import parse_model
+from ssmd_common.config.websocket import Discover, KalshiSettings
+from ssmd_common.errors import ConfigError
+
+
+def _kalshi(text: str) -> KalshiSettings:
+    return parse_model(text, KalshiSettings, file="f.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("{}", time(0)),
+        ('{snapshot_at: "00:00Z"}', time(0)),
+        ("{snapshot_at: 06:30Z}", time(6, 30)),
+        ("{snapshot_at: 23:59:59Z}", time(23, 59, 59)),
+        ("{snapshot_at: off}", None),
+        ('{snapshot_at: "off"}', None),
+        ("{snapshot_at: null}", None),
+    ],
+)
+def test_the_daily_snapshots_have_a_time_in_utc_or_none(text: str, at: time | None) -> None:
+    assert _kalshi(text).snapshot_at == at
+
+
+@pytest.mark.parametrize("value", ["12:30", '"12:30"', "24:00Z", "12:60Z", "true", "[1]", "12:30+01:00"])
+def test_a_time_without_z_or_beyond_the_day_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"f\.yaml: snapshot_at: .* is no time of the day in UTC \(write it as"):
+        _kalshi(f"{{snapshot_at: {value}}}")
+
+
+def test_one_name_may_stand_for_a_list_of_them() -> None:
+    found = _kalshi("discover: {series: KXBTCD, events: [A, B], status: open, every: 5m}").discovery
+    assert found is not None
+    assert (found.series, found.events, found.status) == (("KXBTCD",), ("A", "B"), ("open",))
+    assert found.every.seconds == 300
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{discover: {status: active}}", r"discover\.status\.0: 'active' is not allowed \(use 'open', 'unopened'"),
+        ("{discover: {status: []}}", r"discover\.status"),
+        ("{discover: {serie: A}}", r"discover\.serie: unknown key \(did you mean 'series'"),
+        ("{discover: {every: 0m}}", r"discover\.every: '0m' is no length of time"),
+        ("{markets: [A], discover: {}}", "markets are listed and discovered"),
+        ("{sockets: 0}", "sockets"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_by_name(text: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        _kalshi(text)
+
+
+@pytest.mark.parametrize(
+    ("settings", "discovery"),
+    [
+        ({}, None),
+        ({"channels": ["ticker", "orderbook_delta"]}, Discover()),
+        ({"channels": ["orderbook_delta"], "markets": ["A"]}, None),
+        ({"discover": {"series": ["S"]}}, Discover(series=("S",))),
+    ],
+)
+def test_books_of_all_markets_are_discovered_and_a_list_asks_nobody(
+    settings: dict[str, Any], discovery: Discover | None
+) -> None:
+    assert KalshiSettings.model_validate(settings).discovery == discovery
+
+
+@pytest.mark.parametrize(
+    ("discover", "everything"),
+    [({}, True), ({"series": ["S"]}, False), ({"events": ["E"]}, False), ({"multivariate": "exclude"}, False)],
+)
+def test_only_an_unbounded_search_covers_everything(discover: dict[str, Any], *, everything: bool) -> None:
+    assert Discover.model_validate(discover).covers_everything is everything
