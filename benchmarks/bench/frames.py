@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ssmd_simulator.directory import Directory
 from ssmd_simulator.market import Channel, Exchange
 from ssmd_simulator.protocol import Session
 
@@ -20,7 +21,7 @@ DEFLATE_WINDOW = 32 << 10
 
 def simulated_frames(markets: int = 600, seed: int = 1) -> Iterator[bytes]:
     """Iterate over the frames a client of the simulator is sent, without end: some 290 bytes each."""
-    exchange = Exchange(seed, markets)
+    exchange = Exchange(seed, Directory(markets))
     session = Session(exchange)
     tickers = [market.listing.ticker for market in exchange.markets]
     command = {"id": 1, "cmd": "subscribe", "params": {"channels": list(Channel), "market_tickers": tickers}}

@@ -37,6 +37,10 @@ def simulate(
     markets: Annotated[
         int | None, typer.Option(min=1, help=f"How many markets are listed.  [default: {_DEFAULT_MARKETS}]")
     ] = None,
+    open_every: Annotated[float | None, typer.Option(help="List one more market each so many seconds.")] = None,
+    settle_every: Annotated[
+        float | None, typer.Option(help="Settle the oldest market each so many seconds; one is left to trade.")
+    ] = None,
     capture: Annotated[Path | None, typer.Option(help="Play back this recording in place of a market.")] = None,
     speed: Annotated[
         float | None, typer.Option(help="How many times faster than recorded to play back.  [default: 1]")
@@ -61,15 +65,19 @@ def simulate(
             seed=_DEFAULT_SEED if seed is None else seed,
             markets=_DEFAULT_MARKETS if markets is None else markets,
             rate=_rate(rate),
+            open_every_s=_positive(open_every, "--open-every"),
+            settle_every_s=_positive(settle_every, "--settle-every"),
         )
     else:
-        if seed is not None or markets is not None:
-            raise ConfigError(
-                "are for a made-up market", field="--seed and --markets", remedy="leave out --capture"
-            )
-        play = Replayed(
-            capture=capture, speed=_positive(1.0 if speed is None else speed, "--speed"), rate=_rate(rate)
-        )
+        for option, value in (
+            ("--seed", seed),
+            ("--markets", markets),
+            ("--open-every", open_every),
+            ("--settle-every", settle_every),
+        ):
+            if value is not None:
+                raise ConfigError("is for a made-up market", field=option, remedy="leave out --capture")
+        play = Replayed(capture=capture, speed=_positive(speed, "--speed") or 1.0, rate=_rate(rate))
     settings = Settings(door=door, play=play, host=host, port=port, ready_file=ready_file, sent_log=sent_log)
     return lifecycle.run(lambda stop: run(settings, stop))
 
@@ -84,8 +92,8 @@ def _rate(text: str) -> float | None:
     return _positive(number, "--rate", remedy="frames a second, or `max`")
 
 
-def _positive(number: float, option: str, *, remedy: str = "") -> float:
-    if not (math.isfinite(number) and number > 0):
+def _positive(number: float | None, option: str, *, remedy: str = "") -> float | None:
+    if number is not None and not (math.isfinite(number) and number > 0):
         raise ConfigError("must be a number above 0", field=option, remedy=remedy)
     return number
 

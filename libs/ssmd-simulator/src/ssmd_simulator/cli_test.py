@@ -104,7 +104,9 @@ async def test_a_taken_port_is_one_line_and_exit_2() -> None:
         (("--no-auth", "--rate", "0"), "--rate: must be a number above 0"),
         (("--no-auth", "--speed", "2"), "--speed: is for a recording"),
         (("--no-auth", "--capture", "none.jsonl"), "none.jsonl: cannot be read"),
-        (("--no-auth", "--capture", "none.jsonl", "--seed", "1"), "--seed and --markets: are for a made-up market"),
+        (("--no-auth", "--capture", "none.jsonl", "--seed", "1"), "--seed: is for a made-up market"),
+        (("--no-auth", "--capture", "none.jsonl", "--open-every", "1"), "--open-every: is for a made-up market"),
+        (("--no-auth", "--settle-every", "0"), "--settle-every: must be a number above 0"),
     ],
 )
 async def test_arguments_that_contradict_are_one_line_and_exit_2(arguments: tuple[str, ...], said: str) -> None:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ssmd_simulator.markets import RULES
+
 if TYPE_CHECKING:
     from ssmd_simulator.commands import ErrorCode
     from ssmd_simulator.market import BookChange, LifecycleChange, Market, Quote, Side, Trade
@@ -126,32 +128,39 @@ def ticker(sid: int, quote: Quote, now: Instant) -> bytes:
 
 def lifecycle(sid: int, change: LifecycleChange) -> bytes:
     """Return one market's change of state; lifecycle frames carry no seq."""
-    listing = change.market.listing
+    entry = change.market.entry
+    listing = entry.listing
     msg: dict[str, Any] = {"market_ticker": listing.ticker, "event_type": change.kind}
     match change.kind:
         case "created":
             msg |= {
-                "open_ts": listing.opens_ts,
-                "close_ts": change.market.closes_ts,
+                "open_ts": entry.opens_ts,
+                "close_ts": entry.closes_ts,
                 "price_level_structure": "linear_cent",
                 "additional_metadata": {
-                    "name": f"{listing.event_ticker} at {listing.strike}",
-                    "title": f"Will it be {listing.strike} or more?",
-                    "yes_sub_title": f"{listing.strike} or more",
-                    "no_sub_title": f"below {listing.strike}",
-                    "rules_primary": "Made up by a simulator.",
+                    "name": listing.name,
+                    "title": listing.title,
+                    "yes_sub_title": listing.yes_sub_title,
+                    "no_sub_title": listing.no_sub_title,
+                    "rules_primary": RULES,
                     "rules_secondary": "",
                     "can_close_early": True,
                     "event_ticker": listing.event_ticker,
-                    "expected_expiration_ts": change.market.closes_ts,
+                    "expected_expiration_ts": entry.closes_ts,
                     "strike_type": "greater",
                     "floor_strike": float(listing.strike),
                 },
             }
+        case "activated":
+            msg["is_deactivated"] = False
         case "close_date_updated":
-            msg["close_ts"] = change.market.closes_ts
+            msg["close_ts"] = entry.closes_ts
+        case "determined":
+            msg |= {"determination_ts": entry.settled_ts, "result": entry.result}
+        case "settled":
+            msg["settled_ts"] = entry.settled_ts
         case "metadata_updated":
-            msg["yes_sub_title"] = f"{listing.strike} or more"
+            msg["yes_sub_title"] = listing.yes_sub_title
     return msgspec.json.encode({"type": "market_lifecycle_v2", "sid": sid, "msg": msg})
 
 

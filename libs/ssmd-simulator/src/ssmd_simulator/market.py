@@ -17,10 +17,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from ssmd_simulator.markets import Listing, listing
+from ssmd_simulator.directory import Entry, LifecycleKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from ssmd_simulator.directory import Directory, News
+    from ssmd_simulator.markets import Listing
 
 __all__ = [
     "Book",
@@ -37,7 +40,6 @@ __all__ = [
 ]
 
 Side: TypeAlias = Literal["yes", "no"]
-LifecycleKind: TypeAlias = Literal["created", "metadata_updated", "close_date_updated"]
 
 _DOLLAR_CENTS = 100
 #: How far below the best bid new orders arrive, in cents.
@@ -98,15 +100,15 @@ class Book:
 
 @dataclass(slots=True, eq=False)
 class Market:
-    """One market as it stands now; quantities in hundredths of a contract."""
+    """One market as one connection sees it now; quantities in hundredths of a contract."""
 
+    entry: Entry
     listing: Listing
     book: Book
     last_price_cents: int = 0
     last_size: int = 0
     volume: int = 0
     open_interest: int = 0
-    closes_ts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class LifecycleChange:
-    """A market was listed, renamed, or had its close moved."""
+    """Something became of a market."""
 
     market: Market
     kind: LifecycleKind
@@ -191,27 +193,39 @@ class Exchange:
 
     Args:
         seed: The run's seed.
-        markets: How many markets are listed at the start.
+        directory: Which markets there are, now and later.
         stream: Which of the seed's independent streams of events to make: each connection has its own.
     """
 
-    def __init__(self, seed: int, markets: int, stream: int = 0) -> None:
+    def __init__(self, seed: int, directory: Directory, stream: int = 0) -> None:
         # Not for secrets: the same seed has to give the same market.
         self._random = random.Random(f"{seed}/{stream}")  # noqa: S311 - a reproducible market, no secret
         self._markets: dict[str, Market] = {}
-        self._most_markets = markets * 2
-        self._lifecycle_count = 0
-        for _ in range(markets):
-            self._list_market()
+        self._directory = directory
+        self._news_read = len(directory.news)
+        for entry in directory.entries:
+            self._list_market(entry)
 
     @property
     def markets(self) -> list[Market]:
-        """Every market listed so far, in the order of listing."""
-        return list(self._markets.values())
+        """Every market that trades, in the order of listing."""
+        return [market for market in self._markets.values() if market.entry.is_open]
 
     def find(self, ticker: str) -> Market | None:
-        """Return the market of that ticker, if it is listed."""
+        """Return the market of that ticker, if it was ever listed."""
         return self._markets.get(ticker)
+
+    def news(self) -> list[LifecycleChange]:
+        """Return what became of the directory's markets since the last call; the books follow."""
+        news: list[News] = self._directory.news[self._news_read :]
+        self._news_read += len(news)
+        return [self._follow(one) for one in news]
+
+    def _follow(self, news: News) -> LifecycleChange:
+        market = self._markets.get(news.entry.listing.ticker) or self._list_market(news.entry)
+        if not news.entry.is_open:
+            market.book = Book()
+        return LifecycleChange(market=market, kind=news.kind)
 
     def advance(self, interest: Interest) -> tuple[Event, ...]:
         """Let the next thing happen in a channel somebody listens to, and return all it caused.
@@ -231,7 +245,7 @@ class Exchange:
             case Channel.TRADE:
                 return self._trade(market)
             case Channel.LIFECYCLE:
-                return (self._lifecycle(market),)
+                return (LifecycleChange(market=market, kind="metadata_updated"),)
 
     def quote(self, market: Market) -> Quote:
         """Return what the ticker channel says of a market now."""
@@ -249,11 +263,11 @@ class Exchange:
             open_interest=market.open_interest,
         )
 
-    def _list_market(self) -> Market:
+    def _list_market(self, entry: Entry) -> Market:
         chance = self._random
         index = len(self._markets)
-        listed = listing(index)
-        market = Market(listing=listed, book=Book(), closes_ts=listed.closes_ts)
+        market = Market(entry=entry, listing=entry.listing, book=Book())
+        self._markets[entry.listing.ticker] = market
         fair_cents = chance.randint(10, 90)
         sides: tuple[tuple[Side, int], ...] = (("yes", fair_cents - 1), ("no", _DOLLAR_CENTS - fair_cents - 1))
         for side, best in sides:
@@ -262,7 +276,8 @@ class Exchange:
                 continue
             for price in range(max(1, best - chance.randint(4, 30)), best + 1):
                 market.book.change(side, price, chance.randint(1, 4000) * 100)
-        self._markets[listed.ticker] = market
+        if not entry.is_open:
+            market.book = Book()
         return market
 
     def _order(self, market: Market) -> BookChange:
@@ -320,15 +335,3 @@ class Exchange:
             BookChange(market=market, side=maker, price_cents=price, delta=-count),
             self.quote(market),
         )
-
-    def _lifecycle(self, market: Market) -> LifecycleChange:
-        """List one more market (up to twice the first number), or change one that stands."""
-        self._lifecycle_count += 1
-        match self._lifecycle_count % 3:
-            case 1 if len(self._markets) < self._most_markets:
-                return LifecycleChange(market=self._list_market(), kind="created")
-            case 2:
-                market.closes_ts += 60
-                return LifecycleChange(market=market, kind="close_date_updated")
-            case _:
-                return LifecycleChange(market=market, kind="metadata_updated")

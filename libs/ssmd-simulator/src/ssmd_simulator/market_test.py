@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssmd_simulator.directory import Directory
 from ssmd_simulator.market import (
     BookChange,
     Channel,
@@ -17,6 +18,7 @@ from ssmd_simulator.market import (
 )
 from ssmd_simulator.markets import listing
 
+NOW_NS = 1_786_085_241_920_369_000
 SIDES: tuple[Side, Side] = ("yes", "no")
 
 
@@ -25,7 +27,7 @@ def interest_in_all(exchange: Exchange) -> Interest:
 
 
 def run(seed: int, steps: int, *, markets: int = 7, stream: int = 0) -> tuple[Exchange, list[Event]]:
-    exchange = Exchange(seed, markets, stream)
+    exchange = Exchange(seed, Directory(markets), stream)
     interest = interest_in_all(exchange)
     return exchange, [event for _ in range(steps) for event in exchange.advance(interest)]
 
@@ -45,7 +47,7 @@ def told(events: list[Event]) -> list[object]:
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_books_never_cross_and_no_level_is_negative(seed: int) -> None:
-    exchange = Exchange(seed, 7)
+    exchange = Exchange(seed, Directory(7))
     interest = interest_in_all(exchange)
     for _ in range(300):
         exchange.advance(interest)
@@ -62,7 +64,7 @@ def test_books_never_cross_and_no_level_is_negative(seed: int) -> None:
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_the_deltas_alone_rebuild_every_book_from_its_first_snapshot(seed: int) -> None:
-    exchange = Exchange(seed, 5)
+    exchange = Exchange(seed, Directory(5))
     rebuilt = {
         (market.listing.ticker, side): dict(market.book.levels(side))
         for market in exchange.markets
@@ -111,7 +113,7 @@ def test_another_seed_or_stream_gives_others(seed: int, stream: int) -> None:
 
 
 def test_a_step_is_about_what_somebody_listens_to() -> None:
-    exchange = Exchange(1, 10)
+    exchange = Exchange(1, Directory(10))
     market = exchange.markets[6]
     for channel, kind in (
         (Channel.TRADE, Trade),
@@ -124,18 +126,35 @@ def test_a_step_is_about_what_somebody_listens_to() -> None:
             assert any(isinstance(event, kind) and event.market is market for event in events)
 
 
-def test_new_markets_are_listed_up_to_twice_the_first_number() -> None:
-    exchange = Exchange(1, 3)
-    interest = Interest([(Channel.LIFECYCLE, exchange.markets)])
-    changes = [event for _ in range(40) for event in exchange.advance(interest)]
-    created = [event.market for event in changes if isinstance(event, LifecycleChange) and event.kind == "created"]
-    assert exchange.markets[3:] == created
-    assert len(created) == 3
-    assert all(exchange.find(market.listing.ticker) is market for market in created)
+def test_a_new_market_of_the_directory_is_told_of_once_and_trades() -> None:
+    directory = Directory(3)
+    exchange = Exchange(1, directory)
+    entry = directory.open_next(NOW_NS)
+    created, activated = exchange.news()
+    market = exchange.find(entry.listing.ticker)
+    assert market is not None
+    assert (created, activated) == (LifecycleChange(market, "created"), LifecycleChange(market, "activated"))
+    assert exchange.markets[3:] == [market]
+    assert market.book.levels("yes")
+    assert exchange.news() == []
+
+
+def test_a_settled_market_is_no_longer_among_those_that_trade_and_its_book_is_empty() -> None:
+    directory = Directory(3)
+    before = Exchange(1, directory)
+    first = before.markets[0]
+    directory.settle(first.listing.ticker, NOW_NS)
+    assert [change.kind for change in before.news()] == ["close_date_updated", "determined", "settled"]
+    for exchange in (before, Exchange(1, directory, stream=2)):
+        market = exchange.find(first.listing.ticker)
+        assert market is not None
+        assert market not in exchange.markets
+        assert len(exchange.markets) == 2
+        assert (market.book.levels("yes"), market.book.levels("no")) == ([], [])
 
 
 def test_every_seventh_market_begins_with_an_empty_no_side() -> None:
-    exchange = Exchange(1, 14)
+    exchange = Exchange(1, Directory(14))
     assert [not market.book.levels("no") for market in exchange.markets].count(True) == 2
 
 

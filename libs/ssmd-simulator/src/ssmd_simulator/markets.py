@@ -9,7 +9,10 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
-__all__ = ["Listing", "listing"]
+__all__ = ["RULES", "Listing", "listing"]
+
+RULES = "Made up by a simulator."
+"""The rules of every market."""
 
 #: Markets open and close at these instants (2026-04-20 and the day after), the same in every run.
 _OPENS_TS = 1_776_643_200
@@ -43,6 +46,31 @@ class Listing:
     strike: str
     opens_ts: int
     closes_ts: int
+
+    @property
+    def series_ticker(self) -> str:
+        """The series its event belongs to."""
+        return self.event_ticker.partition("-")[0]
+
+    @property
+    def name(self) -> str:
+        """Its name for people."""
+        return f"{self.event_ticker} at {self.strike}"
+
+    @property
+    def title(self) -> str:
+        """The question it answers."""
+        return f"Will it be {self.strike} or more?"
+
+    @property
+    def yes_sub_title(self) -> str:
+        """What yes means."""
+        return f"{self.strike} or more"
+
+    @property
+    def no_sub_title(self) -> str:
+        """What no means."""
+        return f"below {self.strike}"
 
 
 def listing(index: int) -> Listing:

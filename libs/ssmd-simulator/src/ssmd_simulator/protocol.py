@@ -2,8 +2,8 @@
 
 In the middle of the generated road: `market` says what happens, this decides which client hears of it under
 which sid and seq, `frames` writes it. Sans-IO and without a clock; the server calls :meth:`Session.handle`
-for each message of the client and :meth:`Session.next_frames` whenever data frames are due, and must send what
-both return in the order of the calls.
+for each message of the client, :meth:`Session.next_frames` whenever data frames are due and :meth:`Session.news` a
+few times a second, and must send what they return in the order of the calls.
 
 The rules of sequence, which a client's gap check rests on:
 
@@ -103,6 +103,31 @@ class Session:
         """Whether any data frame can come: something with markets is subscribed."""
         return bool(self._interest)
 
+    @property
+    def subscribed(self) -> bool:
+        """Whether anything is subscribed, so that news may have to be told."""
+        return bool(self._subscriptions)
+
+    def news(self, now_ns: int) -> list[bytes]:
+        """Return what became of the exchange's markets since the last call, as far as this client listens.
+
+        Markets that are new join the subscriptions to all of them; those that are settled trade no more. What had
+        happened before is told first.
+        """
+        changes = self._exchange.news()
+        if not changes:
+            return []
+        now = Instant.at(now_ns)
+        told = self._flush(now)
+        for change in changes:
+            frame = self._tell(change, now)
+            if frame is not None:
+                told.append(frame)
+            if change.kind == "settled":
+                self._dismiss(change.market)
+        self._renew_interest()
+        return told
+
     def handle(self, text: bytes, now_ns: int) -> list[bytes]:
         """Answer one message of the client.
 
@@ -111,8 +136,7 @@ class Session:
             hold a change whose delta follows it.
         """
         now = Instant.at(now_ns)
-        answer = [frame for event in self._pending if (frame := self._tell(event, now)) is not None]
-        self._pending.clear()
+        answer = [*self.news(now_ns), *self._flush(now)]
         command = decode(text)
         if not isinstance(command, Command):
             return [*answer, frames.error(command.id, ErrorCode.MALFORMED)]
@@ -144,6 +168,12 @@ class Session:
                 told.append(frame)
         return told
 
+    def _flush(self, now: Instant) -> list[bytes]:
+        """Return the frames of what has happened and was not told yet."""
+        told = [frame for event in self._pending if (frame := self._tell(event, now)) is not None]
+        self._pending.clear()
+        return told
+
     def _tell(self, event: Event, now: Instant) -> bytes | None:
         """Return the frame of an event, or None where this client does not listen to it."""
         if isinstance(event, LifecycleChange) and event.kind == "created":
@@ -173,11 +203,16 @@ class Session:
         for subscription in self._subscriptions.values():
             if subscription.all_markets:
                 subscription.markets[market.listing.ticker] = market
-        self._renew_interest()
+
+    def _dismiss(self, market: Market) -> None:
+        """Take a settled market out of the subscriptions to all; those that named it hold it until they drop it."""
+        for subscription in self._subscriptions.values():
+            if subscription.all_markets:
+                subscription.markets.pop(market.listing.ticker, None)
 
     def _renew_interest(self) -> None:
         self._interest = Interest(
-            (channel, tuple(subscription.markets.values()))
+            (channel, tuple(market for market in subscription.markets.values() if market.entry.is_open))
             for channel, subscription in sorted(self._subscriptions.items())
         )
 
@@ -222,7 +257,7 @@ class Session:
         return [confirmation, *self._first_frames(subscription, added, quotes_at)]
 
     def _find(self, tickers: tuple[str, ...] | None) -> list[Market] | str:
-        """Return the named markets (None: all), or the first name that is not listed."""
+        """Return the named markets (None: all that trade), or the first name that is not listed."""
         if tickers is None:
             return self._exchange.markets
         found = []

@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssmd_simulator.directory import Directory
 from ssmd_simulator.market import Exchange
 from ssmd_simulator.protocol import Session
 
@@ -19,7 +20,7 @@ CHANNEL_OF_TYPE = {
     "trade": "trade",
 }
 
-TICKERS = [*(market.listing.ticker for market in Exchange(1, 5).markets), "NONE-SUCH"]
+TICKERS = [*(market.listing.ticker for market in Exchange(1, Directory(5)).markets), "NONE-SUCH"]
 some_tickers = st.lists(st.sampled_from(TICKERS), max_size=4)
 commands = st.one_of(
     st.fixed_dictionaries(
@@ -106,7 +107,7 @@ class Reader:
 def test_any_order_of_commands_keeps_every_sid_contiguous_and_every_book_coherent(
     script: list[dict[str, Any] | int], seed: int
 ) -> None:
-    session, reader = Session(Exchange(seed, 5)), Reader()
+    session, reader = Session(Exchange(seed, Directory(5))), Reader()
     for step in [*script, {"cmd": "list_subscriptions"}]:
         if isinstance(step, int):
             frames = session.next_frames(step, NOW_NS)

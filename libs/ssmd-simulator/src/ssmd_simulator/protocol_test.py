@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ssmd_simulator.directory import Directory
 from ssmd_simulator.frames import Instant
 from ssmd_simulator.market import Exchange
 from ssmd_simulator.protocol import Session
@@ -19,7 +20,8 @@ class Client:
     """A connection's other end: speaks in commands, reads JSON."""
 
     def __init__(self, *, markets: int = 8, seed: int = 1) -> None:
-        self.session = Session(Exchange(seed, markets))
+        self.directory = Directory(markets)
+        self.session = Session(Exchange(seed, self.directory))
         self.ids = 0
 
     def say(self, cmd: str, **params: Any) -> list[dict[str, Any]]:
@@ -35,6 +37,9 @@ class Client:
 
     def data(self, count: int) -> list[dict[str, Any]]:
         return [json.loads(frame) for frame in self.session.next_frames(count, NOW_NS)]
+
+    def news(self) -> list[dict[str, Any]]:
+        return [json.loads(frame) for frame in self.session.news(NOW_NS)]
 
 
 def test_the_first_subscription_is_confirmed_without_seq_and_its_snapshot_is_seq_1() -> None:
@@ -280,17 +285,67 @@ def test_the_shapes_are_those_of_the_recorded_frames() -> None:
     assert seen["ticker"]["msg"]["ts"] == 1786085241
     assert float(seen["ticker"]["msg"]["yes_bid_dollars"]) < float(seen["ticker"]["msg"]["yes_ask_dollars"])
     assert "seq" not in seen["market_lifecycle_v2"]
-    assert seen["market_lifecycle_v2"]["msg"]["event_type"] == "created"
-    assert seen["market_lifecycle_v2"]["msg"]["additional_metadata"]["event_ticker"]
+    assert seen["market_lifecycle_v2"]["msg"]["event_type"] == "metadata_updated"
 
 
-def test_a_new_market_joins_the_subscriptions_to_all_markets() -> None:
+def test_a_new_market_is_told_of_and_joins_the_subscriptions_to_all_markets() -> None:
     client = Client(markets=2)
     client.say("subscribe", channels=["ticker", "market_lifecycle_v2"])
-    frames = client.data(8000)
-    listed = [frame["msg"]["market_ticker"] for frame in frames if frame["msg"].get("event_type") == "created"]
-    assert len(listed) == 2
-    assert set(listed) <= {frame["msg"]["market_ticker"] for frame in frames if frame["type"] == "ticker"}
+    client.say("subscribe", channels=["orderbook_delta"], market_tickers=[A, B])
+    entry = client.directory.open_next(NOW_NS)
+    created, activated = client.news()
+    ticker = entry.listing.ticker
+    assert [frame["msg"]["event_type"] for frame in (created, activated)] == ["created", "activated"]
+    assert {frame["msg"]["market_ticker"] for frame in (created, activated)} == {ticker}
+    assert "seq" not in created
+    assert created["msg"]["open_ts"] == 1786085241
+    assert created["msg"]["additional_metadata"]["event_ticker"] == entry.listing.event_ticker
+    about = {(frame["type"], frame["msg"]["market_ticker"]) for frame in client.data(3000)}
+    assert ("ticker", ticker) in about
+    assert ("orderbook_delta", ticker) not in about
+    _, snapshot = client.say("update_subscription", sids=[3], action="add_markets", market_tickers=[ticker])
+    assert snapshot["msg"]["market_ticker"] == ticker
+
+
+def test_a_settled_market_is_told_of_in_three_frames_and_trades_no_more() -> None:
+    client = Client(markets=3)
+    client.say("subscribe", channels=["ticker", "trade", "market_lifecycle_v2"])
+    client.say("subscribe", channels=["orderbook_delta"], market_tickers=[A, B])
+    client.data(100)
+    client.directory.settle(A, NOW_NS)
+    told = client.news()
+    closed, determined, settled = (frame["msg"] for frame in told if frame["type"] == "market_lifecycle_v2")
+    assert closed == {"market_ticker": A, "event_type": "close_date_updated", "close_ts": 1786085241}
+    assert (determined["determination_ts"], determined["result"] in {"yes", "no"}) == (1786085241, True)
+    assert settled == {"market_ticker": A, "event_type": "settled", "settled_ts": 1786085241}
+    assert A not in {frame["msg"]["market_ticker"] for frame in client.data(3000)}
+    (ok,) = client.say("update_subscription", sids=[4], action="delete_markets", market_tickers=[A])
+    assert (ok["type"], ok["msg"]) == ("ok", {"market_tickers": [B]})
+
+
+def test_a_client_that_does_not_listen_to_lifecycles_is_told_none_and_its_sequence_goes_on() -> None:
+    client = Client(markets=2)
+    _, first, _ = client.say("subscribe", channels=["orderbook_delta"], market_tickers=[A, B])
+    client.directory.open_next(NOW_NS)
+    client.directory.settle(A, NOW_NS)
+    assert first["seq"] == 1
+    assert client.news() == []
+    assert [frame["seq"] for frame in client.data(5)] == [3, 4, 5, 6, 7]
+
+
+def test_a_market_listed_a_moment_ago_can_be_subscribed() -> None:
+    client = Client(markets=2)
+    ticker = client.directory.open_next(NOW_NS).listing.ticker
+    subscribed, snapshot = client.say("subscribe", channels=["orderbook_delta"], market_ticker=ticker)
+    assert (subscribed["type"], snapshot["type"]) == ("subscribed", "orderbook_snapshot")
+
+
+def test_nothing_streams_when_all_that_is_subscribed_is_settled() -> None:
+    client = Client(markets=2)
+    client.say("subscribe", channels=["ticker"], market_ticker=A)
+    client.directory.settle(A, NOW_NS)
+    client.news()
+    assert (client.session.streaming, client.session.subscribed, client.data(5)) == (False, True, [])
 
 
 def test_the_same_seed_and_commands_give_the_same_frames() -> None:

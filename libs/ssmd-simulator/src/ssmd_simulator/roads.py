@@ -12,11 +12,14 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from ssmd_simulator.acks import Acks
+from ssmd_simulator.directory import Directory
 from ssmd_simulator.market import Exchange
 from ssmd_simulator.pace import Pace
 from ssmd_simulator.protocol import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ssmd_simulator.captures import Capture
     from ssmd_simulator.peer import Peer
 
@@ -26,10 +29,21 @@ __all__ = ["GeneratedRoad", "ReplayedRoad", "Road"]
 _GROUP = 64
 #: A client that said nothing for so long has sent all its first commands.
 _SETTLED_S = 0.3
+#: How long news of the markets may wait while nothing else is sent.
+_NEWS_S = 0.1
 
 
 class Road(Protocol):
-    """What a client is served with."""
+    """What a client is served with.
+
+    Attributes:
+        directory: The markets REST tells of.
+    """
+
+    directory: Directory
+
+    async def live(self) -> None:
+        """Do what happens without any client, until the task is cancelled."""
 
     async def serve(self, peer: Peer) -> None:
         """Serve one client until it is gone or the task is cancelled."""
@@ -44,25 +58,52 @@ class GeneratedRoad:
         seed: The run's seed.
         markets: How many markets are listed.
         rate: Data frames a second for each connection; None for as fast as it reads.
+        open_every_s: Seconds after which one more market is listed, again and again; None for never.
+        settle_every_s: Seconds after which the oldest market is settled, again and again; None for never. The last
+            one that trades is left alone.
+
+    Attributes:
+        directory: The markets, shared by all connections; tests open and settle them here.
     """
 
-    def __init__(self, *, seed: int, markets: int, rate: float | None) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int,
+        markets: int,
+        rate: float | None,
+        open_every_s: float | None = None,
+        settle_every_s: float | None = None,
+    ) -> None:
+        self.directory = Directory(markets)
         self._seed = seed
-        self._markets = markets
         self._rate = rate
+        self._open_every_s = open_every_s
+        self._settle_every_s = settle_every_s
+
+    async def live(self) -> None:
+        """Open and settle markets in their time."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_repeat(self.directory.open_next, self._open_every_s))
+            tasks.create_task(_repeat(self.directory.settle_oldest, self._settle_every_s))
 
     async def serve(self, peer: Peer) -> None:
         """Answer commands as they come and send data frames as they fall due, from this one task.
 
         One task, since frames have to leave in the order in which they got their seqs.
         """
-        session = Session(Exchange(self._seed, self._markets, stream=peer.number))
+        session = Session(Exchange(self._seed, self.directory, stream=peer.number))
         pace = Pace(self._rate)
         while True:
-            wait_s = pace.wait_s(time.monotonic()) if session.streaming else None
+            wait_s = _NEWS_S if session.subscribed else None
+            if session.streaming:
+                wait_s = min(_NEWS_S, pace.wait_s(time.monotonic()))
             message = await peer.receive(wait_s)
             if message is not None:
                 await peer.send(session.handle(message, time.time_ns()))
+                continue
+            await peer.send(session.news(time.time_ns()))
+            if not session.streaming:
                 continue
             due = pace.take(time.monotonic(), _GROUP)
             await peer.send(session.next_frames(due, time.time_ns()))
@@ -82,11 +123,16 @@ class ReplayedRoad:
     """
 
     def __init__(self, capture: Capture, *, speed: float, rate: float | None) -> None:
+        # Which of a recording's markets were open is not known.
+        self.directory = Directory(0)
         self._frames = capture.frames
         self._due_s = capture.due_s(speed=speed, rate=rate)
         self._sids = capture.sids()
         self._next = 0
         self._turn = asyncio.Lock()
+
+    async def live(self) -> None:
+        """Nothing happens without a client."""
 
     async def serve(self, peer: Peer) -> None:
         """Answer commands; once they have settled, play what is left of the recording."""
@@ -112,3 +158,10 @@ class ReplayedRoad:
                 self._next = due
                 ahead_s = 0.0 if due == len(self._frames) else self._due_s[due] - elapsed_s
                 await asyncio.sleep(max(0.0, ahead_s))
+
+
+async def _repeat(act: Callable[[int], object], every_s: float | None) -> None:
+    """Do something each interval, told the time in epoch nanoseconds; None for never."""
+    while every_s is not None:
+        await asyncio.sleep(every_s)
+        act(time.time_ns())

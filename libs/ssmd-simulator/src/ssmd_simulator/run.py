@@ -64,11 +64,13 @@ class Door:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A market from a seed; ``rate`` is data frames a second and connection, None for as fast as possible."""
+    """A market from a seed; the fields are those of :class:`~.roads.GeneratedRoad`."""
 
     seed: int
     markets: int
     rate: float | None
+    open_every_s: float | None = None
+    settle_every_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,14 @@ async def run(settings: Settings, stop: Stop) -> None:
 
 def _road(play: Generated | Replayed) -> Road:
     match play:
-        case Generated(seed, markets, rate):
-            return GeneratedRoad(seed=seed, markets=markets, rate=rate)
+        case Generated():
+            return GeneratedRoad(
+                seed=play.seed,
+                markets=play.markets,
+                rate=play.rate,
+                open_every_s=play.open_every_s,
+                settle_every_s=play.settle_every_s,
+            )
         case Replayed(capture, speed, rate):
             return ReplayedRoad(captures.read(capture), speed=speed, rate=rate)
 

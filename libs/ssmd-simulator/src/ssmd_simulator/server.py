@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-import msgspec
 import structlog
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
 
 from ssmd_common.errors import ConfigError
-from ssmd_simulator import auth
+from ssmd_simulator import auth, rest
 from ssmd_simulator.peer import GroupingConnection, Peer
 
 if TYPE_CHECKING:
@@ -71,6 +70,7 @@ class Simulator:
 
     Attributes:
         url: Where clients connect; known once it runs.
+        rest_url: The REST interface's first part, as clients name it; known once it runs.
         frames: How many frames were sent on all connections so far.
         connections: How many connections were opened so far.
     """
@@ -86,6 +86,7 @@ class Simulator:
         ping_interval_s: float = 10.0,
     ) -> None:
         self.url = ""
+        self.rest_url = ""
         self.connections = 0
         self._road = road
         self._keys = keys
@@ -96,6 +97,7 @@ class Simulator:
         self._closed_frames = 0
         self._peers: set[Peer] = set()
         self._failed: asyncio.Future[None] | None = None
+        self._living: asyncio.Task[None] | None = None
 
     @property
     def frames(self) -> int:
@@ -127,12 +129,18 @@ class Simulator:
                 remedy="stop what listens there, or use --port 0 for a free one",
             ) from error
         host, port = self._server.sockets[0].getsockname()[:2]
-        self.url = f"ws://{f'[{host}]' if ':' in host else host}:{port}{auth.PATH}"
+        authority = f"{f'[{host}]' if ':' in host else host}:{port}"
+        self.url = f"ws://{authority}{auth.PATH}"
+        self.rest_url = f"http://{authority}{rest.PREFIX.rstrip('/')}"
+        self._living = asyncio.create_task(self._road.live())
+        self._living.add_done_callback(self._note_failure)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._living is not None:
+            self._living.cancel()
         if self._server is not None:
             self._server.close(code=_GOING_AWAY)
             await self._server.wait_closed()
@@ -142,13 +150,22 @@ class Simulator:
         if self._failed is not None:
             await asyncio.shield(self._failed)
 
+    def _note_failure(self, living: asyncio.Task[None]) -> None:
+        if living.cancelled():
+            return
+        error = living.exception()
+        if error is not None and self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Answer an opening request; None lets it in."""
+        """Answer a request; None lets it in as a WebSocket."""
+        path = request.path.partition("?")[0]
+        if path.startswith(rest.PREFIX):
+            return _respond(connection, rest.answer(request.path, self._road.directory))
         if self._keys is None:
             return None
-        path = request.path.partition("?")[0]
         if path != auth.PATH:
-            return _refuse(connection, HTTPStatus.NOT_FOUND, "not_found", f"the path is {auth.PATH}")
+            return _respond(connection, rest.problem(HTTPStatus.NOT_FOUND, "not_found", f"the path is {auth.PATH}"))
         handshake = auth.Handshake(
             target=request.path,
             key_id=_only(request.headers, auth.KEY_HEADER),
@@ -159,7 +176,7 @@ class Simulator:
         if refusal is None:
             return None
         log.warning("handshake_refused", reason=refusal.value)
-        return _refuse(connection, HTTPStatus.UNAUTHORIZED, refusal.value, refusal.text)
+        return _respond(connection, rest.problem(HTTPStatus.UNAUTHORIZED, refusal.value, refusal.text))
 
     async def _serve(self, socket: ServerConnection) -> None:
         # What `create_connection` above makes.
@@ -200,10 +217,8 @@ def _only(headers: Headers, name: str) -> str | None:
     return values[0] if len(values) == 1 else None
 
 
-def _refuse(connection: ServerConnection, status: HTTPStatus, code: str, message: str) -> Response:
-    response = connection.respond(
-        status, msgspec.json.encode({"error": {"code": code, "message": message}}).decode()
-    )
+def _respond(connection: ServerConnection, reply: rest.Reply) -> Response:
+    response = connection.respond(reply.status, reply.body.decode())
     del response.headers["Content-Type"]
     response.headers["Content-Type"] = "application/json"
     return response

@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -17,6 +18,7 @@ from ssmd_common.errors import ConfigError
 from ssmd_simulator import captures
 from ssmd_simulator.auth import KEY_HEADER, PATH
 from ssmd_simulator.captures import Capture
+from ssmd_simulator.directory import Directory
 from ssmd_simulator.peer import Peer, SentLog
 from ssmd_simulator.roads import GeneratedRoad, ReplayedRoad
 from ssmd_simulator.server import Simulator
@@ -204,6 +206,11 @@ async def test_a_taken_port_is_a_config_error() -> None:
 class BrokenRoad:
     """A road with a fault of its own."""
 
+    directory = Directory(0)
+
+    async def live(self) -> None:
+        pass
+
     async def serve(self, peer: Peer) -> None:
         await peer.receive()
         raise ZeroDivisionError
@@ -215,6 +222,65 @@ async def test_a_fault_of_our_own_is_raised_and_not_kept_in_a_log() -> None:
         with pytest.raises(ExceptionGroup) as caught:
             await simulator.failure()
     assert caught.value.subgroup(ZeroDivisionError)
+
+
+class BrokenCalendar(BrokenRoad):
+    """A road that breaks without any client."""
+
+    async def live(self) -> None:
+        raise ZeroDivisionError
+
+
+async def test_a_fault_of_our_own_in_what_happens_without_a_client_is_raised_too() -> None:
+    async with Simulator(BrokenCalendar(), keys=None) as simulator:
+        with pytest.raises(ZeroDivisionError):
+            await simulator.failure()
+
+
+async def test_rest_lists_markets_on_the_same_port_without_a_key(
+    private_key: RSAPrivateKey, signed_headers: dict[str, str]
+) -> None:
+    keys = {signed_headers[KEY_HEADER]: private_key.public_key()}
+    async with Simulator(generated(), keys=keys) as simulator, httpx.AsyncClient(trust_env=False) as client:
+        page = await client.get(f"{simulator.rest_url}/markets", params={"limit": 5})
+        assert (page.status_code, page.headers["Content-Type"]) == (200, "application/json")
+        assert page.json()["markets"][0]["ticker"] == A
+        assert page.json()["cursor"]
+        one = await client.get(f"{simulator.rest_url}/markets/{A}")
+        assert one.json()["market"] == page.json()["markets"][0]
+        assert (await client.get(f"{simulator.rest_url}/markets", params={"limit": 2000})).status_code == 400
+        assert (await client.get(f"{simulator.rest_url}/markets/NONE")).status_code == 404
+
+
+async def test_markets_open_and_settle_while_it_runs_in_frames_and_in_rest() -> None:
+    road = GeneratedRoad(seed=1, markets=3, rate=50.0, open_every_s=0.2, settle_every_s=0.3)
+    async with Simulator(road, keys=None) as simulator, connect(simulator.url) as client:
+        await client.send('{"id":1,"cmd":"subscribe","params":{"channels":["market_lifecycle_v2"]}}')
+        told: dict[str, list[str]] = {}
+        while not {"created", "settled"} <= told.keys():
+            frame = json.loads(await client.recv())
+            told.setdefault(frame["msg"].get("event_type", ""), []).append(frame["msg"].get("market_ticker", ""))
+        async with httpx.AsyncClient(trust_env=False) as reader:
+            query = {"tickers": f"{told['created'][0]},{told['settled'][0]}"}
+            page = (await reader.get(f"{simulator.rest_url}/markets", params=query)).json()
+    assert {market["ticker"]: market["status"] for market in page["markets"]} == {
+        told["created"][0]: "active",
+        told["settled"][0]: "finalized",
+    }
+
+
+async def test_news_reach_a_client_whose_markets_are_all_settled() -> None:
+    road = GeneratedRoad(seed=1, markets=1, rate=50.0)
+    async with Simulator(road, keys=None) as simulator, connect(simulator.url) as client:
+        await client.send('{"id":1,"cmd":"subscribe","params":{"channels":["market_lifecycle_v2"]}}')
+        await take(client, 5)
+        road.directory.settle(A, 0)
+        while json.loads(await client.recv())["msg"].get("event_type") != "settled":
+            pass
+        await silence(client)
+        new = road.directory.open_next(0)
+        created = json.loads(await client.recv())["msg"]
+    assert (created["event_type"], created["market_ticker"]) == ("created", new.listing.ticker)
 
 
 def replayed(*frames: bytes, rate: float | None = None) -> ReplayedRoad:
