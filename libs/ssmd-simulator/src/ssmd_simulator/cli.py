@@ -10,6 +10,7 @@ import typer
 
 from ssmd_common.errors import ConfigError
 from ssmd_common.service import lifecycle, logs
+from ssmd_common.service.address import HOST_VARIABLE
 from ssmd_simulator.run import Door, Generated, Replayed, Settings, run
 
 __all__ = ["app", "main"]
@@ -24,7 +25,7 @@ _DEFAULT_MARKETS = 20
 @app.command()
 def simulate(
     *,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(envvar=HOST_VARIABLE, help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
     ] = _DEFAULT_PORT,

@@ -23,6 +23,7 @@ from ssmd_common.config.archiver import ArchiverConfig
 from ssmd_common.config.loading import load_archiver
 from ssmd_common.errors import ConfigError
 from ssmd_common.service import lifecycle, logs
+from ssmd_common.service.address import HEALTH_VARIABLE
 
 __all__ = ["main"]
 
@@ -43,7 +44,8 @@ def archive(
     context: typer.Context,
     config: ConfigOption = None,
     health_addr: Annotated[
-        str | None, typer.Option("--health-addr", help="HOST:PORT for /health, /ready and /metrics.")
+        str | None,
+        typer.Option("--health-addr", envvar=HEALTH_VARIABLE, help="HOST:PORT for /health, /ready and /metrics."),
     ] = None,
     *,
     new_archive: Annotated[

@@ -12,7 +12,7 @@ import typer
 from ssmd_common.config.loading import load_environment, load_feed
 from ssmd_common.errors import ConfigError
 from ssmd_common.service import lifecycle, logs
-from ssmd_common.service.address import parse_addr
+from ssmd_common.service.address import HEALTH_VARIABLE, parse_addr
 from ssmd_connector import check as checking
 from ssmd_connector import create_stream as streams
 from ssmd_connector.plan import Plan
@@ -33,7 +33,10 @@ def capture(
     feed: FeedFile = None,
     env: EnvFile = None,
     health_addr: Annotated[
-        str | None, typer.Option(help="Serve /health, /ready and /metrics here: HOST:PORT.", show_default=False)
+        str | None,
+        typer.Option(
+            envvar=HEALTH_VARIABLE, help="Serve /health, /ready and /metrics here: HOST:PORT.", show_default=False
+        ),
     ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> int:

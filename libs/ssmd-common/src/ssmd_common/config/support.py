@@ -46,7 +46,15 @@ _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
 
 _KNOWN_VARIABLES = (
     *("KALSHI_API_KEY", "KALSHI_PRIVATE_KEY", _USE_DEMO),
-    *("SSMD_CAPTURES", "SSMD_DATA", "SSMD_PANTS_PYTHON", "SSMD_PYTHON", "SSMD_TEST_NATS"),
+    *(
+        "SSMD_CAPTURES",
+        "SSMD_DATA",
+        "SSMD_HEALTH_ADDR",
+        "SSMD_HOST",
+        "SSMD_PANTS_PYTHON",
+        "SSMD_PYTHON",
+        "SSMD_TEST_NATS",
+    ),
 )
 _SERVICE_LINK = re.compile(r".+_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_[0-9]+_(TCP|UDP)(_.+)?)?)")
 """Variables Kubernetes sets for a service named ``ssmd-…``."""
