@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from ssmd_common.archive.gaps import Gap
+
 __all__ = [
     "STOPPED",
     "CaptureEvent",
@@ -24,6 +26,7 @@ __all__ = [
     "FrameUnparsed",
     "Heartbeat",
     "Market",
+    "ReplayedGap",
     "SessionEnded",
     "SessionStarted",
     "Subscribed",
@@ -72,11 +75,13 @@ class ConnectionOpened(CaptureEvent, frozen=True, kw_only=True):
         url: Its address, without credentials.
         lane: Which of the session's sockets it is, from 1. A connection takes over from the one before in its lane.
         lanes: How many sockets the session keeps open at once.
+        replay_of: In a replay, the connection it replays; empty in a capture.
     """
 
     url: str
     lane: int = 1
     lanes: int = 1
+    replay_of: str = ""
 
 
 class Subscribed(CaptureEvent, frozen=True, kw_only=True):
@@ -156,6 +161,18 @@ class ExchangeResynced(CaptureEvent, frozen=True, kw_only=True):
     key: str
 
 
+class ReplayedGap(CaptureEvent, frozen=True, kw_only=True):
+    """A gap of the archive that is replayed, or a new state of one.
+
+    Attributes:
+        gap: The gap as that archive records it; what its sequences belong to is named, even where it is the stream.
+        began_ns: When it would have begun had the replay gone on at its speed; ``at_ns`` is its end.
+    """
+
+    gap: Gap
+    began_ns: int
+
+
 class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
     """How far one connection is.
 
@@ -218,6 +235,7 @@ _KINDS = (
     | FrameUnparsed
     | FrameOversize
     | Market
+    | ReplayedGap
     | ExchangeGap
     | ExchangeResynced
     | Heartbeat

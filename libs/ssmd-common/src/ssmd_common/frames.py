@@ -17,6 +17,7 @@ from ssmd_common.subjects import escape, unescape
 __all__ = [
     "MSG_ID_HEADER",
     "RECEIVED_NS_HEADER",
+    "REPLAY_OF_HEADER",
     "TICKERS_HEADER",
     "TYPE_HEADER",
     "EventId",
@@ -35,6 +36,8 @@ TYPE_HEADER = "Ssmd-Type"
 TICKERS_HEADER = "Ssmd-Tickers"
 """The tickers its subject cannot name, because there are several or the one is too long: percent-encoded as in a
 subject, of any length, joined by commas."""
+REPLAY_OF_HEADER = "Ssmd-Replay-Of"
+"""The message id a replayed message had in its source, or ``{epoch}:{sequence}`` where it had none of ours."""
 
 _DIGITS = re.compile(r"[1-9][0-9]{0,17}")
 _CONNECTION = re.compile(r"0|[1-9][0-9]{0,8}")

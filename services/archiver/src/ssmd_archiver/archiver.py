@@ -225,7 +225,7 @@ class Archiver:
                     problem = json_problem(message.payload)
                     gaps = ledger.frame(track, frame_no, message.received_ns, message.stored_ns)
                     if problem is None:
-                        builder.add_record(message, named, track.key, frame_no)
+                        builder.add_record(message, named, track.key, frame_no, track.seen_ns)
                     else:
                         builder.add_reject(message, problem)
                     for gap in gaps:

@@ -49,6 +49,7 @@ class ConnectionTrack:
     resumed: bool = False
     lane: int = 1
     lanes: int = 1
+    replayed: bool = False
     covered: bool = False
 
     @property
@@ -78,6 +79,7 @@ class ConnectionTrack:
             resumed=self.resumed,
             lane=self.lane,
             lanes=self.lanes,
+            replayed=self.replayed,
         )
 
 
@@ -112,6 +114,7 @@ class FrameLedger:
                 resumed=state.resumed,
                 lane=state.lane,
                 lanes=state.lanes,
+                replayed=state.replayed,
             )
             self.tracks[track.key] = track
         self._stopped = {track.key for track in self.tracks.values() if _waits(track)}
@@ -161,7 +164,8 @@ class FrameLedger:
         The caller has asked :attr:`ConnectionTrack.frames` first: a frame in it is a duplicate.
         """
         track.frames.add(frame_no)
-        track.seen_ns = received_ns or stored_ns
+        # A replay's frames were received at another time: what happens to them now is told by the time of storing.
+        track.seen_ns = stored_ns if track.replayed else received_ns or stored_ns
         if self.open_gaps or self._stopped:
             return list(self._reconnected(track, track.seen_ns, stored_ns))
         return ()
@@ -207,6 +211,7 @@ class FrameLedger:
             case events.ConnectionOpened():
                 track = self.track(event.session, event.connection)
                 track.opened_ns, track.lane, track.lanes = event.at_ns, event.lane, event.lanes
+                track.replayed = bool(event.replay_of)
             case events.Subscribed():
                 track = self.track(event.session, event.connection)
                 yield from self._reconnected(track, event.at_ns, stored_ns)
@@ -216,14 +221,25 @@ class FrameLedger:
                 yield from self._closed(event, stored_ns)
             case events.SessionEnded():
                 self.track(event.session, 0).closed = event.cause
+            case events.ExchangeGap() | events.ExchangeResynced() | events.ReplayedGap():
+                yield from self._told(event, stored_ns)
+            case _:
+                pass
+
+    def _told(
+        self, event: events.ExchangeGap | events.ExchangeResynced | events.ReplayedGap, stored_ns: int
+    ) -> Iterator[Gap]:
+        """Return the gap an event is about."""
+        match event:
+            case events.ReplayedGap():
+                yield self._replayed_gap(event, stored_ns)
             case events.ExchangeGap():
-                yield self._exchange_gap(event, stored_ns)
+                if not self.track(event.session, event.connection).replayed:
+                    yield self._exchange_gap(event, stored_ns)
             case events.ExchangeResynced():
                 gap = self.open_gaps.get(_exchange_gap_id(event.session, event.gap_no))
                 if gap is not None:
                     yield msgspec.structs.replace(gap, status=GapStatus.RESYNCED)
-            case _:
-                pass
 
     def _beat(self, event: events.Heartbeat, stored_ns: int) -> Iterator[Gap]:
         for state in event.connections:
@@ -289,6 +305,9 @@ class FrameLedger:
             )
         yield from self._check(track, event.frames, event.acked_through, event.at_ns, stored_ns)
         track.closed, track.closed_ns = event.cause, event.at_ns
+        if track.replayed:
+            # The source's gaps are told by events of their own, and the end of a replay loses nothing.
+            return
         if event.cause == events.STOPPED:
             # Nobody listens because nobody was to: a gap only once a later connection shows how long.
             self._stopped.add(track.key)
@@ -364,13 +383,28 @@ class FrameLedger:
             detected_ns=stored_ns,
         )
 
+    def _replayed_gap(self, event: events.ReplayedGap, stored_ns: int) -> Gap:
+        """Record a gap of the archive that is replayed, at its place in the replay's time."""
+        gap = event.gap
+        gap_id = f"{event.session}/{gap.gap_id}"
+        known = self.open_gaps.get(gap_id)
+        start_ns = known.start_ns if known is not None else min(event.began_ns, event.at_ns)
+        return msgspec.structs.replace(
+            gap,
+            gap_id=gap_id,
+            epoch=self.epoch,
+            start_ns=start_ns,
+            end_ns=None if gap.status is GapStatus.OPEN else max(event.at_ns, start_ns),
+            detected_ns=stored_ns,
+        )
+
     def lost_frames(self) -> int:
         """Return how many frames of the followed connections are known to be lost."""
         return sum(range_total(track.missing.pairs()) for track in self.tracks.values())
 
 
 def _waits(track: ConnectionTrack) -> bool:
-    return track.closed == events.STOPPED and not track.resumed
+    return track.closed == events.STOPPED and not track.resumed and not track.replayed
 
 
 def _exchange_gap_id(session: str, gap_no: int) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -205,3 +206,64 @@ def test_a_ledger_restored_from_a_header_knows_the_same(frames: list[tuple[int, 
         assert track is not None
         assert frame_no is not None
         assert frame_no in track.frames
+
+
+def _replaying() -> FrameLedger:
+    ledger = FrameLedger(epoch=2)
+    opened = events.ConnectionOpened(session=S1, connection=1, at_ns=50, url="ws://x", replay_of=f"{S2}.4")
+    ledger.event(opened, 51)
+    return ledger
+
+
+def test_what_a_replay_tells_of_its_source_is_not_taken_for_its_own_loss() -> None:
+    ledger = _replaying()
+    _receive(ledger, S1, 1, [1, 2, 3], at_ns=100)
+    gap = events.ExchangeGap(
+        session=S1,
+        connection=1,
+        at_ns=150,
+        gap_no=1,
+        key="sid:1",
+        after_seq=4,
+        next_seq=9,
+        missing_count=4,
+        frame_no=3,
+    )
+    assert ledger.event(gap, 151) == []
+    assert ledger.event(_closed("peer_closed", 3, 3), 301) == []
+    again = FrameLedger(*ledger.snapshot(), epoch=2)
+    again.event(_started(S2, 400), 401)
+    assert _receive(again, S2, 1, [1], at_ns=500) == []
+
+
+def test_a_gap_told_by_a_replay_is_recorded_at_its_place_in_the_replay() -> None:
+    ledger = _replaying()
+    source = Gap(
+        gap_id="1:3",
+        layer=GapLayer.STREAM,
+        cause="retention",
+        status=GapStatus.OPEN,
+        epoch=1,
+        key="PROD_KALSHI:1",
+        start_seq=3,
+        end_seq=6,
+        start_ns=7,
+        missing_count=3,
+        detected_ns=9,
+    )
+    (told,) = ledger.event(events.ReplayedGap(session=S1, at_ns=200, began_ns=180, gap=source), 201)
+    expected = msgspec.structs.replace(
+        source, gap_id=f"{S1}/1:3", epoch=2, start_ns=180, end_ns=None, detected_ns=201
+    )
+    assert told == expected
+    ended = msgspec.structs.replace(source, status=GapStatus.PERMANENT, end_ns=11)
+    (told,) = ledger.event(events.ReplayedGap(session=S1, at_ns=300, began_ns=290, gap=ended), 301)
+    assert (told.start_ns, told.end_ns, told.status) == (180, 300, GapStatus.PERMANENT)
+
+
+def test_a_replay_is_placed_by_the_time_of_storing_not_by_when_its_frames_were_received() -> None:
+    ledger = _replaying()
+    track, _ = ledger.locate(f"{S1}.1.1")
+    assert track is not None
+    ledger.frame(track, 1, 5, 1000)
+    assert track.seen_ns == 1000

@@ -13,7 +13,14 @@ import msgspec
 
 from ssmd_common.archive.columns import Columns, Ticker, encode_columns
 from ssmd_common.archive.index import Event, IndexLine, Reject, encode_line
-from ssmd_common.frames import MSG_ID_HEADER, RECEIVED_NS_HEADER, TICKERS_HEADER, TYPE_HEADER, decode_tickers
+from ssmd_common.frames import (
+    MSG_ID_HEADER,
+    RECEIVED_NS_HEADER,
+    REPLAY_OF_HEADER,
+    TICKERS_HEADER,
+    TYPE_HEADER,
+    decode_tickers,
+)
 from ssmd_common.nats.acks import parse_ack_subject
 from ssmd_common.ranges import Ranges
 from ssmd_common.subjects import CaptureSubject, DataSubject, SubjectBuilder, decode_token
@@ -37,7 +44,8 @@ _MAX_NS = 1 << 62
 
 _OUR_HEADERS = re.compile(
     f"NATS/1.0\r\n{MSG_ID_HEADER}: ([^\r\n]+)\r\n{RECEIVED_NS_HEADER}: ([0-9]+)\r\n"
-    f"(?:{TYPE_HEADER}: ([^\r\n]+)\r\n)?(?:{TICKERS_HEADER}: ([^\r\n]+)\r\n)?\r\n".encode()
+    f"(?:{TYPE_HEADER}: ([^\r\n]+)\r\n)?(?:{TICKERS_HEADER}: ([^\r\n]+)\r\n)?"
+    f"(?:{REPLAY_OF_HEADER}: [^\r\n]+\r\n)?\r\n".encode()
 )
 """The block as our connector writes it; any other is read by :func:`_any_headers`, more slowly."""
 
@@ -320,7 +328,12 @@ class BlockBuilder:
         self._journal.append(encode_line(line))
 
     def add_record(
-        self, message: Message, subject: DataSubject, connection: str | None, frame_no: int | None
+        self,
+        message: Message,
+        subject: DataSubject,
+        connection: str | None,
+        frame_no: int | None,
+        seen_ns: int | None = None,
     ) -> None:
         """Keep a payload as a line; a raw newline between its tokens becomes a space, its place is kept."""
         payload = message.payload
@@ -348,7 +361,7 @@ class BlockBuilder:
             if ranges is None:
                 ranges = self._frames[connection] = Ranges()
             ranges.add(frame_no)
-            self._seen_ns[connection] = message.received_ns or message.stored_ns
+            self._seen_ns[connection] = seen_ns or message.stored_ns
 
     def take(self) -> PendingBlock:
         """Return the block gathered; the builder is used up."""

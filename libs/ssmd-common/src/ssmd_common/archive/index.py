@@ -64,6 +64,7 @@ class ConnectionFrames(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
         resumed: A later connection took over after it.
         lane: Which of the session's sockets it was, from 1.
         lanes: How many of them the session kept open at once.
+        replayed: It is a replay's, whose frames were received long before they were stored.
     """
 
     session: str
@@ -80,6 +81,7 @@ class ConnectionFrames(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     resumed: bool = False
     lane: int = 1
     lanes: int = 1
+    replayed: bool = False
 
 
 class Header(IndexLine, frozen=True, kw_only=True, tag="header"):

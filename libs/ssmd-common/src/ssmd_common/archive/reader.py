@@ -173,6 +173,11 @@ class BlockSource:
         """Return a block's lines without newline; errors as of :meth:`raw`."""
         return _lines(self.raw(block))
 
+    def records(self, block: Block) -> list[Record]:
+        """Return a block's records; errors as of :meth:`columns` and :meth:`raw`."""
+        columns = self.columns(block)
+        return [_record(columns, row, line) for row, line in enumerate(self.lines(block))]
+
     def _source(self, kind: str) -> tuple[Source, str]:
         known = self._sources.get(kind)
         if known is not None:

@@ -29,6 +29,7 @@ from ssmd_common.config.model import ByteCount, ConfigModel, Duration, Seconds, 
 
 __all__ = [
     "ANY_ELEMENT",
+    "BOOK_TYPES",
     "Control",
     "Discover",
     "FrameMatch",
@@ -49,7 +50,8 @@ ANY_ELEMENT = "*"
 
 _INDEX = re.compile(r"[0-9]{1,6}")
 _MIB = 1 << 20
-_BOOK_TYPES = {"orderbook_snapshot": "orderbook", "orderbook_delta": "orderbook"}
+BOOK_TYPES = {"orderbook_snapshot": "orderbook", "orderbook_delta": "orderbook"}
+"""Message types that share a subject unless a feed says otherwise: full books and their changes."""
 
 
 def path_segments(path: str) -> tuple[str | int, ...]:
@@ -336,7 +338,7 @@ class WebsocketSettings(ConfigModel):
     route: Route | None = None
     sequences: tuple[SequenceRule, ...] = ()
     control: Control = Control()
-    subject_types: dict[Text, Text] = _BOOK_TYPES
+    subject_types: dict[Text, Text] = BOOK_TYPES
     keep_alive: KeepAlive | None = None
     silence_limit_s: Seconds = 300
     max_frame_bytes: ByteCount = 7 * _MIB
