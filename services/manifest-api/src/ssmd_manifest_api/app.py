@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Response
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
 from ssmd_common.archive.store import LocalStore
+from ssmd_common.config.calendar import Calendar
 from ssmd_common.service.health import Health
 from ssmd_common.service.telemetry import CONTENT_TYPE, Metrics
 from ssmd_manifest_api import downloads, pages, records_routes, routes
+from ssmd_manifest_api.auth import Guard
 from ssmd_manifest_api.catalog import Catalog
-from ssmd_manifest_api.measure import MeasuredApp
+from ssmd_manifest_api.config import ApiConfig
+from ssmd_manifest_api.express import Express
+from ssmd_manifest_api.measure import MeasuredApp, Traffic
 from ssmd_manifest_api.problems import install_problems
+from ssmd_manifest_api.scope import ScopedStore
+from ssmd_manifest_api.security import SecuredApp, count_escapes
 
 __all__ = ["SERVICE", "create_app"]
 
@@ -27,14 +34,24 @@ _DESCRIPTION = """What an archive of market data holds and what it misses: manif
 Times are RFC 3339 UTC, ranges half-open, empty lists `[]`. Problems are documents of RFC 9457."""
 
 
-def create_app(data: Path, *, metrics: Metrics, clock_ns: Callable[[], int] = time.time_ns) -> FastAPI:
+def create_app(
+    data: Path,
+    *,
+    metrics: Metrics,
+    config: ApiConfig | None = None,
+    calendars: Mapping[str, Calendar] | None = None,
+    clock_ns: Callable[[], int] = time.time_ns,
+) -> FastAPI:
     """Make the application.
 
     Args:
         data: The archive's base folder; it may come to be later.
         metrics: Where requests are counted.
+        config: Who may read what; everybody everything by default.
+        calendars: When silence is expected, by feed.
         clock_ns: The time now, nanoseconds since the epoch.
     """
+    config = config or ApiConfig()
     app = FastAPI(
         title="ssmd manifest API",
         summary="What was captured, and what is missing",
@@ -43,16 +60,33 @@ def create_app(data: Path, *, metrics: Metrics, clock_ns: Callable[[], int] = ti
         docs_url=None,
         redoc_url=None,
     )
-    catalog = Catalog(LocalStore(data), clock_ns=clock_ns)
+    escaped = count_escapes(metrics)
+    store = LocalStore(data, on_escape=lambda: escaped("link"))
+    catalog = Catalog(store, clock_ns=clock_ns, calendars=calendars)
+    guard = Guard(config.tokens)
+    traffic = Traffic(metrics)
     health = Health(SERVICE)
     health.ready.check("archive", catalog.why_not_ready)
-    app.state.catalog = catalog
+    app.state.catalogs = {
+        grant: catalog if grant.feeds is None else catalog.over(ScopedStore(store, grant.feeds))
+        for grant in guard.grants
+    }
+    app.state.express = Express(catalog, guard, traffic)
     install_problems(app, page=pages.problem_page)
     service = _service_router(health, metrics)
     for router in (routes.router, downloads.router, records_routes.router, pages.router, service):
         app.include_router(router)
         app.include_router(_heads(router))
-    app.add_middleware(MeasuredApp, metrics=metrics)
+    app.add_middleware(SecuredApp, guard=guard, escaped=escaped)
+    if config.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.cors_origins,
+            allow_methods=["GET", "HEAD"],
+            allow_headers=["Authorization", "If-None-Match", "If-Range", "Range"],
+            expose_headers=["Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Last-Modified"],
+        )
+    app.add_middleware(MeasuredApp, traffic=traffic)
     return app
 
 

@@ -5,9 +5,21 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from email.utils import formatdate
 from typing import NamedTuple
 
-__all__ = ["IMMUTABLE", "REVALIDATE", "ByteRange", "Unsatisfiable", "etag_of", "not_modified", "wanted_range"]
+from ssmd_common.archive.times import SECOND_NS
+
+__all__ = [
+    "IMMUTABLE",
+    "REVALIDATE",
+    "ByteRange",
+    "Unsatisfiable",
+    "etag_of",
+    "not_modified",
+    "validators",
+    "wanted_range",
+]
 
 REVALIDATE = "no-cache"
 """Kept by caches, and asked for again each time."""
@@ -33,6 +45,12 @@ class Unsatisfiable(Exception):  # noqa: N818 - the word of RFC 9110
 def etag_of(data: bytes) -> str:
     """Return the strong ETag of an answer's bytes."""
     return f'"{hashlib.sha256(data).hexdigest()}"'
+
+
+def validators(etag: str, modified_ns: int, cache: str) -> dict[str, str]:
+    """Return the headers by which a client knows an answer again; ``cache`` is one of this module's policies."""
+    modified = formatdate(modified_ns // SECOND_NS, usegmt=True)
+    return {"ETag": etag, "Last-Modified": modified, "Cache-Control": cache}
 
 
 def not_modified(headers: Mapping[str, str], etag: str) -> bool:

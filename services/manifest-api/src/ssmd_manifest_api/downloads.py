@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from email.utils import formatdate
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from ssmd_common.archive.store import Source
-from ssmd_common.archive.times import SECOND_NS
-from ssmd_manifest_api.conditional import IMMUTABLE, ByteRange, Unsatisfiable, not_modified, wanted_range
+from ssmd_manifest_api.conditional import (
+    IMMUTABLE,
+    ByteRange,
+    Unsatisfiable,
+    not_modified,
+    validators,
+    wanted_range,
+)
 from ssmd_manifest_api.lookup import CatalogDep, known_file
 from ssmd_manifest_api.parameters import DatePath, FeedPath, NamePath
 from ssmd_manifest_api.problems import PROBLEM_RESPONSES, ProblemError
@@ -42,12 +47,7 @@ def download(request: Request, catalog: CatalogDep, feed: FeedPath, date: DatePa
     """
     file = known_file(catalog, feed, date, name)
     etag = f'"{file.sha256}"'
-    headers = {
-        "ETag": etag,
-        "Cache-Control": IMMUTABLE,
-        "Accept-Ranges": "bytes",
-        "Last-Modified": formatdate(file.stat.modified_ns // SECOND_NS, usegmt=True),
-    }
+    headers = {**validators(etag, file.stat.modified_ns, IMMUTABLE), "Accept-Ranges": "bytes"}
     if not_modified(request.headers, etag):
         return Response(status_code=304, headers=headers)
     size = file.stat.size

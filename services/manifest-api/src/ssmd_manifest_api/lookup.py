@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from ssmd_common.archive.times import to_rfc3339
 from ssmd_manifest_api.catalog import Catalog, ManifestFile, OpenSegment, SealedFile
 from ssmd_manifest_api.problems import ProblemError
+from ssmd_manifest_api.security import GRANT
 
 __all__ = ["CatalogDep", "known_day", "known_feed", "known_file", "known_manifest", "open_document"]
 
@@ -18,8 +19,9 @@ _NEAREST = 5
 
 
 async def _catalog(request: Request) -> Catalog:
-    catalog = request.app.state.catalog
-    assert isinstance(catalog, Catalog)  # noqa: S101 - the app is made with one
+    """Return the archive as far as this request may see it."""
+    catalog = request.app.state.catalogs[request.scope[GRANT]]
+    assert isinstance(catalog, Catalog)  # noqa: S101 - the app is made with one for each grant
     return catalog
 
 

@@ -10,22 +10,20 @@ from ssmd_common.service.telemetry import Metrics
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["MeasuredApp"]
+__all__ = ["MeasuredApp", "Traffic"]
 
 _BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _NO_ROUTE = "none"
 
 
-class MeasuredApp:
-    """An ASGI application around another that measures it.
+class Traffic:
+    """The instruments that requests are measured with.
 
     Args:
-        app: The application inside.
-        metrics: Where to declare the instruments.
+        metrics: Where to declare them.
     """
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
-        self._app = app
+    def __init__(self, metrics: Metrics) -> None:
         self._requests = metrics.counter(
             "ssmd_api_requests",
             "1",
@@ -39,6 +37,24 @@ class MeasuredApp:
             bounds=_BOUNDS_S,
             attributes=[{"route": "/manifests"}],
         )
+
+    def record(self, route: str, status: int, seconds: float) -> None:
+        """Count one answered request."""
+        self._requests.add(route=route, status=str(status))
+        self._seconds.record(seconds, route=route)
+
+
+class MeasuredApp:
+    """An ASGI application around another that measures it.
+
+    Args:
+        app: The application inside.
+        traffic: What to measure with.
+    """
+
+    def __init__(self, app: ASGIApp, *, traffic: Traffic) -> None:
+        self._app = app
+        self._traffic = traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -59,5 +75,4 @@ class MeasuredApp:
         finally:
             # The router leaves the route it took in the scope; an unknown path counts as one, whatever it is.
             route = getattr(scope.get("route"), "path", _NO_ROUTE)
-            self._requests.add(route=route, status=str(status))
-            self._seconds.record(time.perf_counter() - started, route=route)
+            self._traffic.record(route, status, time.perf_counter() - started)

@@ -3,7 +3,9 @@
 * 404 ``not-found``: no such feed, date or file; ``nearest`` lists what there is.
 * 404 ``pending``: the day has begun, and its manifest comes with the first sealed segment.
 * 422 ``invalid-parameter``: ``errors`` names each parameter.
+* 401 ``token-required``: the server knows tokens, and the request carries none of them.
 * 500 ``archive-damaged``: a file of the archive contradicts itself.
+* 503 ``archive-unreadable``: the system cannot read a file of the archive.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from starlette.exceptions import HTTPException
 from ssmd_common.errors import ArchiveError
 from ssmd_manifest_api.view_problem import prefers_html
 
-__all__ = ["MEDIA_TYPE", "PROBLEM_RESPONSES", "Problem", "ProblemError", "install_problems"]
+__all__ = ["MEDIA_TYPE", "PROBLEM_RESPONSES", "Problem", "ProblemError", "install_problems", "problem_response"]
 
 log = structlog.get_logger()
 
@@ -117,11 +119,16 @@ def _answer(request: Request, status: int, kind: str, title: str, detail: str, *
     return response
 
 
-async def _on_problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ProblemError)  # noqa: S101 - registered for this class alone
+def problem_response(request: Request, error: ProblemError) -> Response:
+    """Return the answer that a problem is."""
     response = _answer(request, error.status, error.kind, error.title, error.detail, **error.extra)
     response.headers.update(error.headers)
     return response
+
+
+async def _on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)  # noqa: S101 - registered for this class alone
+    return problem_response(request, error)
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
@@ -154,6 +161,13 @@ async def _on_damage(request: Request, error: Exception) -> Response:
     return _answer(request, 500, "archive-damaged", "The archive is damaged", str(error))
 
 
+async def _on_unreadable(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)  # noqa: S101 - registered for this class alone
+    log.error("archive_unreadable", error=error.strerror or str(error))
+    detail = f"the archive cannot be read: {error.strerror or type(error).__name__}"
+    return _answer(request, 503, "archive-unreadable", "The archive cannot be read", detail)
+
+
 def install_problems(app: FastAPI, *, page: ProblemPage) -> None:
     """Make every failure of the app a problem document, or ``page`` of it for who asks with a browser."""
     app.state.problem_page = page
@@ -161,3 +175,4 @@ def install_problems(app: FastAPI, *, page: ProblemPage) -> None:
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(ArchiveError, _on_damage)
+    app.add_exception_handler(OSError, _on_unreadable)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from email.utils import formatdate
 from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 
 from ssmd_common.archive.manifest import FileEntry, Manifest
-from ssmd_common.archive.times import SECOND_NS, to_rfc3339
+from ssmd_common.archive.times import to_rfc3339
 from ssmd_manifest_api import models
 from ssmd_manifest_api.catalog import Catalog, Day
 from ssmd_manifest_api.condition import Reason
-from ssmd_manifest_api.conditional import REVALIDATE, not_modified
+from ssmd_manifest_api.conditional import REVALIDATE, not_modified, validators
 from ssmd_manifest_api.filters import GapFilter, SegmentFilter
 from ssmd_manifest_api.lookup import CatalogDep, known_day, known_feed, known_manifest, open_document
 from ssmd_manifest_api.parameters import (
@@ -115,18 +114,14 @@ def list_days(catalog: CatalogDep, feed: FeedPath) -> models.FeedDays:
     response_model=Manifest,
     responses={**PROBLEM_RESPONSES, **_NOT_MODIFIED},
 )
-async def get_manifest(request: Request, catalog: CatalogDep, feed: FeedPath, date: DatePath) -> Response:
+def get_manifest(request: Request, catalog: CatalogDep, feed: FeedPath, date: DatePath) -> Response:
     """Return a day's manifest: the bytes of the archive's file.
 
     Answers 304 where `If-None-Match` names its ETag. Before the day's first segment is sealed there is none: 404
     of type `urn:ssmd:problem:pending`, with what is durable so far.
     """
     manifest = known_manifest(catalog, feed, date)
-    headers = {
-        "ETag": manifest.etag,
-        "Last-Modified": formatdate(manifest.modified_ns // SECOND_NS, usegmt=True),
-        "Cache-Control": REVALIDATE,
-    }
+    headers = validators(manifest.etag, manifest.modified_ns, REVALIDATE)
     if not_modified(request.headers, manifest.etag):
         return Response(status_code=304, headers=headers)
     return Response(manifest.data, headers=headers, media_type="application/json")

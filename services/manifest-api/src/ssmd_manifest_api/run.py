@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import structlog
 import uvicorn
 
+from ssmd_common.config.calendar import Calendar
 from ssmd_common.errors import ConfigError
 from ssmd_common.service.address import Address
 from ssmd_common.service.lifecycle import Stop
 from ssmd_common.service.telemetry import Metrics
 from ssmd_manifest_api.app import SERVICE, create_app
+from ssmd_manifest_api.config import ApiConfig
+from ssmd_manifest_api.protocol import ExpressProtocol
 
 __all__ = ["listen", "serve"]
 
@@ -59,25 +62,37 @@ def listen(address: Address) -> socket.socket:
     return listener
 
 
-async def serve(data: Path, address: Address, stop: Stop) -> None:
+async def serve(
+    data: Path, address: Address, stop: Stop, *, config: ApiConfig, calendars: Mapping[str, Calendar]
+) -> None:
     """Serve an archive until ``stop`` is set; requests under way are finished.
+
+    Args:
+        data: The archive's base folder.
+        address: Where to listen.
+        stop: Ends it.
+        config: Who may read what.
+        calendars: When silence is expected, by feed.
 
     Raises:
         ConfigError: The address cannot be listened on.
     """
     listener = listen(address)
     metrics = Metrics(SERVICE)
-    config = uvicorn.Config(
-        create_app(data, metrics=metrics),
+    settings = uvicorn.Config(
+        create_app(data, metrics=metrics, config=config, calendars=calendars),
+        http=ExpressProtocol,
+        loop="none",
+        ws="none",
         log_config=None,
         access_log=False,
         lifespan="off",
         server_header=False,
         timeout_graceful_shutdown=_FINISH_S,
     )
-    server = _Server(config)
+    server = _Server(settings)
     bound = Address(address.host, listener.getsockname()[1])
-    log.info("listening", url=f"http://{bound}", data=str(data))
+    log.info("listening", url=f"http://{bound}", data=str(data), tokens=[token.name for token in config.tokens])
 
     async def end_when_asked() -> None:
         await stop.wait()

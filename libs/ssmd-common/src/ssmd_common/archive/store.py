@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -117,10 +118,12 @@ class LocalStore:
 
     Args:
         base: The archive's base folder; it may come to be later.
+        on_escape: Called for each link met that leaves it.
     """
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, *, on_escape: Callable[[], None] = lambda: None) -> None:
         self._base = base
+        self._on_escape = on_escape
         self._root = os.fspath(base)
 
     def why_not_ready(self) -> str | None:
@@ -147,7 +150,12 @@ class LocalStore:
     def stat(self, key: str) -> Stat | None:
         """Look at a file."""
         try:
-            status = os.stat(f"{self._root}/{check_key(key)}")  # noqa: PTH116 - asked for at every request: half the cost
+            status = os.lstat(f"{self._root}/{check_key(key)}")
+            if stat.S_ISLNK(status.st_mode):
+                path = self._inside(key)
+                if path is None:
+                    return None
+                status = os.stat(path)  # noqa: PTH116 - as the others here
         except _GONE:
             return None
         return _stat(status)
@@ -180,7 +188,10 @@ class LocalStore:
         """Return where a key leads once its links are followed; None where that is outside of the archive."""
         root = os.path.realpath(self._root)
         path = os.path.realpath(f"{root}/{check_key(key)}")
-        return path if path.startswith(f"{root}/") else None
+        if path.startswith(f"{root}/"):
+            return path
+        self._on_escape()
+        return None
 
 
 class _LocalSource:

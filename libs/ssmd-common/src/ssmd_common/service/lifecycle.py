@@ -71,7 +71,11 @@ class Stop:
         return True
 
 
-def run(main: Callable[[Stop], Awaitable[int | None]]) -> int:
+def run(
+    main: Callable[[Stop], Awaitable[int | None]],
+    *,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> int:
     """Run a service's async main until it returns, and return the process's exit code.
 
     SIGTERM and SIGINT set the :class:`Stop` that ``main`` is given; ``main`` then ends in its own order. A signal
@@ -80,6 +84,7 @@ def run(main: Callable[[Stop], Awaitable[int | None]]) -> int:
 
     Args:
         main: The service; ``None`` counts as 0.
+        loop_factory: Makes the event loop; asyncio's own by default.
 
     Returns:
         The exit code: that of ``main``, of the :exc:`~ssmd_common.errors.SsmdError` it raised (told in one line on
@@ -107,7 +112,8 @@ def run(main: Callable[[Stop], Awaitable[int | None]]) -> int:
     # moment would tear the process apart while it ends.
     before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
     try:
-        return asyncio.run(inside_the_loop())
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(inside_the_loop())
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the process's last word on any failure
         return _tell(error)
     finally:
