@@ -10,6 +10,7 @@ import copy
 import datetime as dt
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -270,10 +271,11 @@ class Catalog:
     def slices(self, feed: str, date: dt.date) -> list[Slice]:
         """Return a day's records by time and type, those of its open segments too.
 
-        From the indexes; of a day with more segments than a chart has bars, from the manifest alone.
+        From the indexes; of a day with more segments than a chart has bars, and where an index is damaged, from the
+        manifest alone.
 
         Raises:
-            ArchiveError: The manifest or an index is damaged.
+            ArchiveError: The manifest is damaged.
         """
         manifest = self.manifest(feed, date)
         files = [] if manifest is None else manifest.files
@@ -283,12 +285,16 @@ class Catalog:
             slices = file_slices(files)
         else:
             for entry in files:
-                evidence = self._evidence.get(day.sealed(entry.name.removesuffix(layout.DATA_SUFFIX)).index)
+                key = day.sealed(entry.name.removesuffix(layout.DATA_SUFFIX)).index
+                try:
+                    evidence = self._evidence.get(key)
+                except ArchiveError:
+                    evidence = None
                 slices.extend(file_slices([entry]) if evidence is None else evidence.slices)
         for stem in self._stems(f"{day.folder}/{layout.OPEN}", layout.INDEX_SUFFIX):
-            index = self._journals.get(day.open(stem).index)
-            if index is not None:
-                slices.extend(_slices(index))
+            with suppress(ArchiveError):
+                index = self._journals.get(day.open(stem).index)
+                slices.extend(() if index is None else _slices(index))
         return slices
 
     def segments(self, feed: str, date: dt.date, wanted: SegmentFilter) -> list[FileEntry]:

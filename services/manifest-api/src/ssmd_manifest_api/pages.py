@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlencode
 
+import structlog
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from ssmd_common.archive.times import from_rfc3339
 from ssmd_common.errors import ArchiveError
 from ssmd_manifest_api import pages_assets
-from ssmd_manifest_api.catalog import Catalog, Day
+from ssmd_manifest_api.catalog import Catalog, Day, OpenSegment
 from ssmd_manifest_api.lookup import CatalogDep, known_day, known_feed
 from ssmd_manifest_api.pages_render import render
 from ssmd_manifest_api.parameters import DatePath, FeedPath
@@ -29,6 +30,8 @@ __all__ = ["problem_page", "router"]
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 router.include_router(pages_assets.router)
+
+log = structlog.get_logger()
 
 _MOST_TROUBLE = 30
 _WEEKDAYS = [(name, name[:2]) for name in calendar.day_name]
@@ -74,10 +77,11 @@ def day(
     catalog: CatalogDep,
     feed: FeedPath,
     date: DatePath,
+    *,
     view: Literal["day"] | None = None,
     gaps: PageQuery = 1,
     files: PageQuery = 1,
-    live: Literal[1] | None = None,
+    live: Annotated[bool, Query()] = False,
 ) -> Response:
     """Show a day: to scale, its gaps explained, its files to download."""
     known_feed(catalog, feed)
@@ -85,17 +89,18 @@ def day(
     if date not in days:
         known_day(catalog, feed, date)
     found = days[date]
+    manifest, slices, remedy = None, [], ""
     try:
         manifest, slices = catalog.manifest(feed, date), catalog.slices(feed, date)
-    except ArchiveError:
-        # The verdict says what is damaged and what to do; the page shows what can be read without it.
-        manifest, slices = None, []
+    except ArchiveError as error:
+        # The verdict says what is damaged; the page shows what can be read without it.
+        remedy = error.remedy
     shown = day_view(
         feed,
         date,
         found.verdict,
         manifest=manifest,
-        opened=catalog.open_segments(feed, date),
+        opened=_opened(catalog, feed, date),
         slices=slices,
         now_ns=catalog.now_ns(),
         whole=view == "day",
@@ -114,7 +119,7 @@ def day(
         "day.html",
         here="archive",
         day=shown,
-        live=live == 1 and shown.live,
+        live=live and shown.live,
         meaning=MEANINGS[found.verdict.condition],
         reasons=[reason for reason in found.verdict.reasons if reason.gap_id is None],
         before=date - one if date - one in days else None,
@@ -127,6 +132,7 @@ def day(
         has_manifest=manifest is not None,
         complete_through=found.complete_through,
         anomalies=ANOMALIES,
+        remedy=remedy,
     )
 
 
@@ -151,11 +157,20 @@ def problem_page(problem: Mapping[str, Any]) -> HTMLResponse:
 
 
 def _feed(catalog: Catalog, name: str, days: list[Day]) -> FeedView:
-    newest = [part.last_ns for part in catalog.open_segments(name, days[-1].date) if part.last_ns is not None]
+    newest = [part.last_ns for part in _opened(catalog, name, days[-1].date) if part.last_ns is not None]
     sealed = next((day.complete_through for day in reversed(days) if day.complete_through), None)
     if sealed is not None:
         newest.append(from_rfc3339(sealed))
     return feed_view(name, days, newest_ns=max(newest, default=None), now_ns=catalog.now_ns())
+
+
+def _opened(catalog: Catalog, feed: str, date: dt.date) -> list[OpenSegment]:
+    """Return a day's open segments; none where a journal is damaged, for a page tells what can be read."""
+    try:
+        return catalog.open_segments(feed, date)
+    except ArchiveError as error:
+        log.warning("archive_damaged", where=error.where, problem=error.problem)
+        return []
 
 
 def _known_values(catalog: Catalog) -> dict[str, str]:

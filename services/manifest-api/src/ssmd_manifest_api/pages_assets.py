@@ -39,8 +39,6 @@ async def get_asset(name: str) -> Response:
     """Return a file of the pages; its name holds its hash, so it never changes."""
     data = _BY_NAME.get(name)
     if data is None:
-        raise ProblemError(
-            404, "not-found", "No such file", f"the pages have no file {name!r}", nearest=list(_BY_NAME)
-        )
+        raise ProblemError(404, "not-found", "No such file", f"the pages have no file {name!r}")
     headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
     return Response(data, headers=headers, media_type=_MEDIA_TYPES[name.rpartition(".")[2]])

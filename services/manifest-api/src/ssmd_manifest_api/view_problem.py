@@ -39,12 +39,12 @@ def nearest_links(path: str, nearest: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _link(parts: Sequence[str], name: str) -> str:
-    feed = quote(parts[1], safe="") if len(parts) > 1 else ""
-    if _is_date(name):
-        return f"/feeds/{feed}/{name}"
-    if parts[0] == "files" and "." in name:
-        return f"/files/{feed}/{quote(parts[2], safe='')}/{quote(name)}"
-    return f"/{parts[0]}/{quote(name)}" if "." in name else f"/feeds/{quote(name)}"
+    quoted = [quote(part, safe="") for part in parts]
+    if quoted[0] == "files" and len(quoted) == 4 and "." in name:  # noqa: PLR2004 - /files/{feed}/{date}/{name}
+        return f"/files/{quoted[1]}/{quoted[2]}/{quote(name, safe='')}"
+    if len(quoted) > 1 and _is_date(name):
+        return f"/feeds/{quoted[1]}/{name}"
+    return f"/feeds/{quote(name, safe='')}"
 
 
 def _is_date(text: str) -> bool:
