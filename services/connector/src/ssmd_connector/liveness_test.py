@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from ssmd_common.config.feed import Feed
 from ssmd_common.config.nats import NatsSettings
 from ssmd_common.nats.connection import close, connect
 from ssmd_common.nats.streams import direct_get, stream_info
+from ssmd_common.nats.testing import free_port
 from ssmd_common.service.address import parse_addr
 from ssmd_common.service.lifecycle import Stop
 from ssmd_connector import feedloop
@@ -260,10 +260,3 @@ async def test_types_without_numbers_are_declared(nats_server: NatsServer) -> No
         await asyncio.sleep(0.3)
     (closed,) = await told(nats_server, events.ConnectionClosed)
     assert closed.unverifiable == ["book", "ticker"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
