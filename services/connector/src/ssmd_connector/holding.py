@@ -86,6 +86,13 @@ class Holding:
         """Whether there is a spool that works."""
         return self._spool is not None and not self._spool_failed
 
+    @property
+    def has_room(self) -> bool:
+        """Whether half of the memory, or of the spool where that comes first, is free."""
+        if self.can_spill and self._spool is not None and self._spool.size_bytes <= self._spool.max_bytes // 2:
+            return True
+        return self.memory_used <= self._memory_bytes // 2 and not self.is_spooling
+
     def put(self, message: Message) -> bool:
         """Take a message if there is room now; the hot path."""
         spool = self._spool

@@ -38,6 +38,20 @@ class Track:
     lost: tuple[tuple[int, int], ...] = ()
     unverifiable: set[str] = field(default_factory=set)
 
+    @property
+    def lost_total(self) -> int:
+        """How many frames could not be kept."""
+        return sum(end - first for first, end in self.lost)
+
+    def lose(self, count: int) -> None:
+        """Take note of the next ``count`` frames as received, and lost."""
+        first, end = self.frames + 1, self.frames + 1 + count
+        self.frames += count
+        if self.lost and self.lost[-1][1] == first:
+            first = self.lost[-1][0]
+            self.lost = self.lost[:-1]
+        self.lost += ((first, end),)
+
     def add_unverifiable(self, route: Route) -> None:
         """Take note of a frame without a sequence that shows losses; of data alone, and of so many types."""
         if route.kind is Kind.DATA and len(self.unverifiable) < _MAX_UNVERIFIABLE:
@@ -94,8 +108,8 @@ class Journal:
         return self._publisher.try_put(self._capture.event(event))
 
     def is_acknowledged(self, track: Track) -> bool:
-        """Whether every frame of the connection has its PubAck."""
-        return self._ledger.through(track.number) >= track.frames
+        """Whether every frame of the connection has its PubAck, but those that could not be kept."""
+        return self._ledger.count(track.number) + track.lost_total >= track.frames
 
     async def close_track(self, track: Track, ended: Ended) -> None:
         """Publish the end of a connection, with how far its frames are acknowledged now."""

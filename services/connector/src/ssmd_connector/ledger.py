@@ -38,6 +38,10 @@ class Ledger:
         """Return the highest number up to which every frame of the connection has its acknowledgement."""
         return self._through.get(connection, 0)
 
+    def count(self, connection: int) -> int:
+        """Return how many frames of the connection have their acknowledgement."""
+        return self._through.get(connection, 0) + len(self._ahead.get(connection, ()))
+
     def forget(self, connection: int) -> None:
         """End counting a connection."""
         self._through.pop(connection, None)

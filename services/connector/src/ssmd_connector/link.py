@@ -133,6 +133,7 @@ class Link:
         self._decided: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._repeats = 0
         self.is_blocked = False
+        self._is_discarding = False
         self.ready_at: float | None = None
 
     async def run(self, stop: Stop) -> Ended:
@@ -180,57 +181,72 @@ class Link:
             reader.result()
 
     async def _read(self) -> Ended:
-        socket, venue, capture, publisher = self._socket, self._venue, self._capture, self._publisher
-        session, track, metrics, types = self.session, self._track, self._metrics, self._types
-        frames, received_bytes = metrics.frames_received, metrics.received_bytes
+        """Take what the socket gives, read by read, until it has ended; what finds no room is counted."""
         while True:
-            frame = await socket.receive()
-            if isinstance(frame, Ended):
-                return frame
-            received_ns = time.time_ns()
-            track.frames += 1
-            frames.value += 1
-            received_bytes.value += len(frame)
+            read = await self._socket.receive()
+            if isinstance(read, Ended):
+                return read
+            received_ns, frames = read
+            self._metrics.frames_received.value += len(frames)
+            self._metrics.received_bytes.value += sum(map(len, frames))
+            kept = 0 if self._is_discarding else await self._keep(received_ns, frames)
+            if kept < len(frames):
+                self._discard(len(frames) - kept)
+
+    async def _keep(self, received_ns: int, frames: list[bytes]) -> int:
+        """Route and publish the frames of one read; return how many: not all where there is no room for long."""
+        venue, capture, publisher = self._venue, self._capture, self._publisher
+        session, track, types = self.session, self._track, self._types
+        number, limit, now_ns = track.number, publisher.limit, time.monotonic_ns()
+        for index, frame in enumerate(frames):
             route = venue.route(frame)
-            limit = publisher.limit
+            frame_no = track.frames + 1
             message = capture.frame(
-                route, frame, connection=track.number, frame_no=track.frames, received_ns=received_ns, limit=limit
+                route, frame, connection=number, frame_no=frame_no, received_ns=received_ns, limit=limit
             )
             types.look(route)
             if (not route.seq_key or route.leaves_holes) and route.type not in track.unverifiable:
                 track.add_unverifiable(route)
             if message.is_oversize:
-                metrics.oversize.add()
+                self._metrics.oversize.add()
                 log.warning("frame_oversize", bytes=len(frame), limit=limit, type=route.type)
             if not publisher.try_put(message):
-                stalled = await self._wait_for_room(message)
-                if stalled:
-                    return Ended(Cause.BACKLOG_FULL, None, f"no room for {_STALL_S:g} s: reading stopped")
-            effects = session.received(route, frame, time.monotonic_ns(), received_ns=received_ns)
+                if not await self._has_waited_for_room(message, frames_behind=len(frames) - index - 1):
+                    return index
+                now_ns = time.monotonic_ns()
+            track.frames = frame_no
+            effects = session.received(route, frame, now_ns, received_ns=received_ns)
             if effects:
                 await self._perform(effects)
+        return len(frames)
 
-    async def _wait_for_room(self, message: Message) -> bool:
-        """Keep the frame in hand until there is room; return whether the socket was closed over it."""
+    async def _has_waited_for_room(self, message: Message, *, frames_behind: int) -> bool:
+        """Keep the frame in hand, and the exchange waiting, until there is room; False when that takes too long."""
         self.is_blocked = True
-        stalled = False
         try:
-            try:
-                async with asyncio.timeout(_STALL_S):
-                    await self._publisher.put(message)
-            except TimeoutError:
-                stalled = True
-                log.error("reading_stopped", reason=_FULL, seconds=_STALL_S)  # noqa: TRY400 - the reason says it all
-                await self._socket.close()
+            async with asyncio.timeout(_STALL_S):
                 await self._publisher.put(message)
+        except TimeoutError:
+            log.error("frames_not_kept", reason=_FULL, waited_s=_STALL_S)  # noqa: TRY400 - the reason says it all
+            self._is_discarding = True
+            return False
         except asyncio.CancelledError:
-            # The process ends and this one frame has no place: it is on record.
-            self._track.lost = ((message.frame_no, message.frame_no + 1),)
+            # The process ends: this frame and those behind it have no place.
+            self._discard(1 + frames_behind)
             raise
         finally:
-            self.is_blocked = False
+            self.is_blocked = self._is_discarding
             self.session.excuse_silence(time.monotonic_ns())
-        return stalled
+        return True
+
+    def _discard(self, count: int) -> None:
+        """Count frames there is no room for; once there is room again a new connection takes over."""
+        self._track.lose(count)
+        self.session.excuse_silence(time.monotonic_ns())
+        if self._publisher.has_room and not self._decided.done():
+            told = f"{self._track.lost_total} frames not kept: {_FULL}"
+            log.error("frames_lost", connection=self._track.number, frames=self._track.lost_total, reason=_FULL)
+            self._decided.set_result(Ended(Cause.BACKLOG_FULL, None, told))
 
     async def _tick(self) -> None:
         while True:

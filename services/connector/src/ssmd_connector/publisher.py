@@ -105,6 +105,11 @@ class Publisher:
         return min(limit, self._stream_limit) if self._stream_limit > 0 else limit
 
     @property
+    def has_room(self) -> bool:
+        """Whether memory or spool have room again, and not for one message alone."""
+        return self._holding.has_room
+
+    @property
     def is_idle(self) -> bool:
         """Whether every message brought so far has its acknowledgement."""
         return not self._in_flight and self._holding.is_empty

@@ -57,7 +57,7 @@ class Spool:
 
     def __init__(self, folder: Path, *, max_bytes: int, file_bytes: int = _FILE_BYTES) -> None:
         self._folder = folder
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._file_bytes = max(1, min(file_bytes, max_bytes // 4))
         self._lock = FileLock(folder / "lock")
         try:
@@ -101,7 +101,7 @@ class Spool:
 
     def has_room(self, message: Message) -> bool:
         """Whether :meth:`append` would take this message."""
-        return self.size_bytes + _HEAD.size + len(message.subject) + message.size <= self._max_bytes
+        return self.size_bytes + _HEAD.size + len(message.subject) + message.size <= self.max_bytes
 
     def append(self, messages: Iterable[Message]) -> int:
         """Write messages behind all others, as many as there is room for, and return how many.
@@ -115,7 +115,7 @@ class Spool:
         for message in messages:
             record = _encode(message)
             size += len(record)
-            if size > self._max_bytes:
+            if size > self.max_bytes:
                 break
             chunk.append(record)
             count += 1

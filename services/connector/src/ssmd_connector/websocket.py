@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
@@ -15,11 +15,10 @@ from ssmd_common.service.address import is_loopback
 from ssmd_common.service.redact import redact_text
 from ssmd_connector.backoff import retry_after_s
 from ssmd_connector.causes import Cause
+from ssmd_connector.frame_connection import FrameConnection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from websockets.asyncio.client import ClientConnection
 
 __all__ = ["Ended", "OpenError", "RefusedError", "Socket", "open_socket"]
 
@@ -77,15 +76,19 @@ class Ended:
 class Socket:
     """An open WebSocket."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: FrameConnection) -> None:
         self._connection = connection
 
-    async def receive(self) -> bytes | Ended:
-        """Return the next frame's bytes as they came, or how the connection ended."""
+    async def receive(self) -> tuple[int, list[bytes]] | Ended:
+        """Return ``(received_ns, frames)`` of the next read, their bytes as they came, or how it ended."""
+        read = await self._connection.take()
+        if read is not None:
+            return read
         try:
-            return await self._connection.recv(decode=False)
+            await self._connection.recv()
         except ConnectionClosed as closed:
             return _ended(closed)
+        raise AssertionError("a closed connection had a message")
 
     async def send(self, text: str) -> None:
         """Send a text frame; one that cannot be sent is no matter, receiving tells why."""
@@ -142,8 +145,7 @@ async def open_socket(url: str, *, headers: Mapping[str, str], max_frame_bytes: 
             max_size=max_frame_bytes,
             open_timeout=OPEN_TIMEOUT_S,
             close_timeout=CLOSE_TIMEOUT_S,
-            # Many frames may wait decoded in memory, so that a burst is not met by a full queue.
-            max_queue=256,
+            create_connection=FrameConnection,
             proxy=None if is_loopback(url) else True,
         )
     except InvalidStatus as error:
@@ -162,4 +164,4 @@ async def open_socket(url: str, *, headers: Mapping[str, str], max_frame_bytes: 
         raise OpenError(f"no answer within {OPEN_TIMEOUT_S:g} s") from None
     except (OSError, InvalidHandshake, WebSocketException) as error:
         raise OpenError(redact_text(str(error)) or type(error).__name__) from None
-    return Socket(connection)
+    return Socket(cast("FrameConnection", connection))
