@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Channel", "ErrorCode", "Verdict", "refusal_warning", "words"]
 
+_FULL_NS = 30_000_000_000
+"""How long a subscription that is full is left alone, unless a market leaves it."""
+
 
 class ErrorCode:
     """The codes of errors after which something else than giving up is right."""
@@ -71,7 +74,9 @@ class Channel:
         self._use_yes_price = use_yes_price
         self._established = False
         self._subscribing = False
-        self._full = False
+        self._full_until_ns = 0
+        self._is_full = False
+        self._limited_alone = False
         self._adding: dict[str, None] = {}
         self._removing: set[str] = set()
         self._to_add: dict[str, None] = dict.fromkeys(wanted or ())
@@ -94,7 +99,7 @@ class Channel:
             return False
         if self._wanted is None:
             return not self._established
-        return bool(self._adding) or (bool(self._to_add) and not self._full)
+        return bool(self._adding) or (bool(self._to_add) and not self._is_full)
 
     @property
     def expected(self) -> list[str]:
@@ -116,7 +121,7 @@ class Channel:
             if ticker in self.held and ticker not in self._removing:
                 self._to_remove[ticker] = None
 
-    def next_command(self, command_id: int) -> Command | None:
+    def next_command(self, command_id: int, now_ns: int) -> Command | None:
         """Return what to say next, None where there is nothing, or an answer must come first."""
         if self.refusal:
             return None
@@ -126,7 +131,8 @@ class Channel:
             gone = self._take(self._to_remove)
             self._removing.update(gone)
             return update_command(command_id, Action.DELETE, self.name, self.sid, gone)
-        if self._full or not self._to_add or (self.sid is None and self._subscribing):
+        waits = now_ns < self._full_until_ns or (self.sid is None and self._subscribing)
+        if waits or not self._to_add:
             return None
         batch = self._take(self._to_add)
         self._adding.update(dict.fromkeys(batch))
@@ -141,8 +147,9 @@ class Channel:
         if sid is not None:
             self.sid = sid
         self._limit = min(self._batch_size, self._limit * 2)
+        self._is_full = self._limited_alone = False
         if command.action is Action.DELETE:
-            self._full = False
+            self._full_until_ns = 0
             self._gone(command.tickers)
             return [Left(self.name, self.sid, command.tickers)]
         for ticker in command.tickers:
@@ -151,7 +158,7 @@ class Channel:
                 self._to_remove[ticker] = None
         return [Confirmed(self.name, self.sid, command.tickers)]
 
-    def refuse(self, command: Command, reply: Reply) -> tuple[Verdict, list[Effect]]:
+    def refuse(self, command: Command, reply: Reply, now_ns: int) -> tuple[Verdict, list[Effect]]:
         """Take the refusal of a command; what can be had all the same is asked for again."""
         self._answered(command)
         if reply.code in (ErrorCode.COMMAND_TIMEOUT, ErrorCode.COMMAND_RATE):
@@ -162,7 +169,7 @@ class Channel:
         if command.tickers and reply.code == ErrorCode.MARKET_NOT_FOUND:
             return Verdict.SETTLED, self._not_found(command, reply)
         if command.tickers and reply.code == ErrorCode.MARKET_LIMIT:
-            return Verdict.SETTLED, self._limited(command)
+            return Verdict.SETTLED, self._limited(command, now_ns)
         if self._established:
             self.refused.update(command.tickers)
         else:
@@ -221,14 +228,17 @@ class Channel:
         self._requeue(command, [ticker for ticker in command.tickers if ticker != missing])
         return [Warn("market_not_found", {"channel": self.name, "ticker": missing})]
 
-    def _limited(self, command: Command) -> list[Effect]:
-        if len(command.tickers) > 1:
+    def _limited(self, command: Command, now_ns: int) -> list[Effect]:
+        """Take it that the subscription is full, once a single market was refused twice."""
+        if len(command.tickers) > 1 or not self._limited_alone:
+            self._limited_alone = len(command.tickers) == 1
             self._halve(command)
             return []
         self._requeue(command, command.tickers)
-        if self._full:
+        self._full_until_ns = now_ns + _FULL_NS
+        if self._is_full:
             return []
-        self._full = True
+        self._is_full = True
         counts = {"subscribed": len(self.held), "left_out": len(self._to_add)}
         remedy = "raise websocket.kalshi.sockets"
         return [Warn("market_limit_reached", {"channel": self.name, **counts, "remedy": remedy})]

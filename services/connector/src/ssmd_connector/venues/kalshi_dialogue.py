@@ -214,7 +214,7 @@ class KalshiDialogue:
         if reply.code == ErrorCode.UNKNOWN_SID and command.action is not Action.SUBSCRIBE:
             return [Disconnect(Cause.TERMINAL_ERROR, words(reply))]
         self._last_refusal = words(reply)
-        verdict, effects = self._channels[command.channel].refuse(command, reply)
+        verdict, effects = self._channels[command.channel].refuse(command, reply, now_ns)
         if verdict is Verdict.AGAIN:
             effects.append(self._postponed(reply, now_ns))
         return effects + self._go_on(now_ns)
@@ -248,7 +248,7 @@ class KalshiDialogue:
     def _next_command(self, now_ns: int) -> Command | None:
         if len(self._pending) < _IN_FLIGHT:
             for channel in self._channels.values():
-                command = channel.next_command(self._next_id)
+                command = channel.next_command(self._next_id, now_ns)
                 if command is not None:
                     self._pending[command.id] = (command, now_ns)
                     return command

@@ -119,15 +119,9 @@ class Bench:
         params, number = command["params"], command["id"]
         channel, tickers = self._channel(command), params.get("market_tickers", [])
         sub, action = self.subs.get(channel), params.get("action", "add_markets")
-        missing = sorted(set(tickers) & self.unknown)
-        if action == "get_snapshot" and sub is not None:
-            missing = sorted(set(tickers) - sub.held)
-        if missing:
-            named = {"market_ticker": missing[0]} if self.names_the_market else {}
-            self._send({"type": "error", "id": number, "msg": {"code": 16, "msg": "Market not found", **named}})
-            return
-        if action == "add_markets" and len((sub.held if sub else set()) | set(tickers)) > self.limit:
-            self._send({"type": "error", "id": number, "msg": {"code": 26, "msg": "limit"}})
+        refusal = self._refusal(sub, action, set(tickers))
+        if refusal:
+            self._send({"type": "error", "id": number, "msg": refusal})
             return
         begins = sub is None
         if sub is None:
@@ -143,6 +137,16 @@ class Bench:
         if channel == BOOK and action != "delete_markets":
             for ticker in tickers:
                 self._numbered(sub, "orderbook_snapshot", msg={"market_ticker": ticker})
+
+    def _refusal(self, sub: Sub | None, action: str, tickers: set[str]) -> dict[str, Any]:
+        held = sub.held if sub is not None else set()
+        missing = sorted(tickers - held if action == "get_snapshot" else tickers & self.unknown)
+        if missing:
+            named = {"market_ticker": missing[0]} if self.names_the_market else {}
+            return {"code": 16, "msg": "Market not found", **named}
+        if action == "add_markets" and len(held | tickers) > self.limit:
+            return {"code": 26, "msg": "limit"}
+        return {}
 
     def data(self, channel: str) -> None:
         """Send a frame of a channel somebody listens to."""
@@ -267,8 +271,23 @@ def test_a_full_subscription_holds_as_much_as_it_can_and_says_what_is_left_out(
         assert held <= bench.wanted
         assert len(held) == min(limit, len(bench.wanted))
     left_out = [effect for effect in bench.of(Warn) if effect.event == "market_limit_reached"]
+    assert bench.of(Ready) == [Ready(0)]
     assert bool(left_out) or len(bench.wanted) <= limit
     assert bench.of(Disconnect) == []
+
+
+@pytest.mark.parametrize(("refusals", "asked_at_once"), [(1, True), (2, False)])
+def test_a_limit_that_passes_costs_no_market_for_long(refusals: int, *, asked_at_once: bool) -> None:
+    bench = Bench(KalshiWishes(filtered=("trade",), tickers=("A",)))
+    bench.answer()
+    bench.change({"B"}, set())
+    for _ in range(refusals):
+        bench.refuse(0, 26)
+    assert bool(bench.inbox) == asked_at_once
+    warned = [effect.event for effect in bench.of(Warn)]
+    assert warned == ([] if asked_at_once else ["market_limit_reached"])
+    bench.settle()
+    assert bench.subs["trade"].held == {"A", "B"}
 
 
 losses = st.lists(
