@@ -30,6 +30,7 @@ from ssmd_common.nats.connection import NatsClient, close, connect
 from ssmd_common.nats.streams import StreamInfo, wait_for_stream
 from ssmd_common.service.health import Health, parse_addr, serve_health
 from ssmd_common.service.lifecycle import Stop
+from ssmd_common.service.otlp import otlp_readers
 from ssmd_common.service.telemetry import Metrics
 from ssmd_common.subjects import SubjectBuilder
 
@@ -66,11 +67,12 @@ async def run_archiver(
     subjects = SubjectBuilder(names.env, names.feed, prefix=names.prefix)
     base = config.storage.path
     disk = disk or Disk()
-    metrics = Metrics("ssmd-archiver")
+    metrics = Metrics("ssmd-archiver", readers=otlp_readers())
     counts = ArchiverMetrics(metrics)
     health = Health("ssmd-archiver", ready=["archive", "nats", "stream"])
     address = health_addr or config.health_addr
     async with AsyncExitStack() as stack:
+        stack.callback(metrics.close)
         if address is not None:
             await stack.enter_async_context(serve_health(parse_addr(address), health, metrics))
         lock = writer_lock(base, names.feed, disk)

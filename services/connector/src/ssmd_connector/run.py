@@ -17,6 +17,7 @@ from ssmd_common.errors import SsmdError
 from ssmd_common.events import SessionEnded, SessionStarted
 from ssmd_common.nats import connection as nats_connection
 from ssmd_common.service.health import Health, serve_health
+from ssmd_common.service.otlp import otlp_readers
 from ssmd_common.service.telemetry import Metrics
 from ssmd_connector.capture import Capture
 from ssmd_connector.feedloop import FeedLoop
@@ -59,11 +60,12 @@ async def run(plan: Plan, stop: Stop, *, health_addr: Address | None = None) -> 
     Raises:
         SsmdError: Configuration, credentials or NATS do not allow it.
     """
-    metrics = Metrics(SERVICE)
+    metrics = Metrics(SERVICE, readers=otlp_readers())
     counted = ConnectorMetrics(metrics)
     health = Health(SERVICE, ready=("nats", "exchange", "subscribed", "flow"))
     spool_dir, spool_bytes = plan.env.limits.spool_dir, plan.env.limits.spool_bytes
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(metrics.close)
         if health_addr is not None:
             await stack.enter_async_context(serve_health(health_addr, health, metrics))
         spool = Spool(spool_dir, max_bytes=spool_bytes) if spool_dir is not None else None

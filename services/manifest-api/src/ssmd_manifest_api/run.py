@@ -15,6 +15,7 @@ from ssmd_common.config.calendar import Calendar
 from ssmd_common.errors import ConfigError
 from ssmd_common.service.address import Address
 from ssmd_common.service.lifecycle import Stop
+from ssmd_common.service.otlp import otlp_readers
 from ssmd_common.service.telemetry import Metrics
 from ssmd_manifest_api.app import SERVICE, create_app
 from ssmd_manifest_api.config import ApiConfig
@@ -78,7 +79,7 @@ async def serve(
         ConfigError: The address cannot be listened on.
     """
     listener = listen(address)
-    metrics = Metrics(SERVICE)
+    metrics = Metrics(SERVICE, readers=otlp_readers())
     settings = uvicorn.Config(
         create_app(data, metrics=metrics, config=config, calendars=calendars),
         http=ExpressProtocol,

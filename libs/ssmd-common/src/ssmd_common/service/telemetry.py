@@ -18,10 +18,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import structlog
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import Observation
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import HistogramMetricFamily
@@ -42,6 +43,9 @@ MAX_SERIES = 500
 """Label sets an instrument holds; later ones are counted under ``other``, so that an exchange which invents message
 types cannot grow the process."""
 
+log = structlog.get_logger()
+
+_CLOSE_MS = 3_000
 _OTHER = "other"
 _EXPOSED_UNITS = {"s": "seconds", "By": "bytes"}
 _ONE_WITHOUT_LABELS: Sequence[Mapping[str, str]] = ({},)
@@ -115,7 +119,8 @@ class _Labelled(Generic[_SeriesT]):
 
     def observations(self, _options: CallbackOptions) -> Iterable[Observation]:
         """Hand every series to OpenTelemetry; called when somebody reads the metrics."""
-        for values, series in self._series.items():
+        # A copy, since whoever reads may be a thread of its own.
+        for values, series in list(self._series.items()):
             yield Observation(series.read(), dict(zip(self._keys, values, strict=True)))
 
 
@@ -184,7 +189,7 @@ class Metrics:
 
     Args:
         service: The name of the service, such as ``ssmd-connector``.
-        readers: Further OpenTelemetry readers beside the Prometheus one.
+        readers: Further OpenTelemetry readers beside the Prometheus one (:func:`~.otlp.otlp_readers`).
     """
 
     def __init__(self, service: str, *, readers: Sequence[MetricReader] = ()) -> None:
@@ -193,7 +198,7 @@ class Metrics:
         prometheus = PrometheusMetricReader(scope_info_enabled=False, registry=self._registry)
         self._provider = MeterProvider(
             metric_readers=[prometheus, *readers],
-            resource=Resource({"service.name": service}),
+            resource=OTELResourceDetector().detect().merge(Resource({"service.name": service})),
             shutdown_on_exit=False,
         )
         self._meter = self._provider.get_meter(service)
@@ -258,8 +263,11 @@ class Metrics:
             yield family
 
     def close(self) -> None:
-        """Stop the readers; the exposition is empty afterwards."""
-        self._provider.shutdown()
+        """Push a last time where a collector is named, and stop the readers; the exposition is empty afterwards."""
+        try:
+            self._provider.shutdown(timeout_millis=_CLOSE_MS)
+        except Exception as error:  # noqa: BLE001 - whatever a reader cannot do, the service has done its work
+            log.warning("metrics_not_pushed", error=str(error))
 
 
 def _label_keys(name: str, attributes: Sequence[Mapping[str, str]]) -> list[str]:

@@ -1,0 +1,49 @@
+"""Pushing metrics by OTLP, where the environment names a collector.
+
+OpenTelemetry's own variables say where and how: ``OTEL_EXPORTER_OTLP_ENDPOINT`` (or ``…_METRICS_ENDPOINT``),
+``…_HEADERS``, ``…_CERTIFICATE``, ``…_TIMEOUT``, ``OTEL_METRIC_EXPORT_INTERVAL``, ``OTEL_RESOURCE_ATTRIBUTES``.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ssmd_common.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from opentelemetry.sdk.metrics.export import MetricReader
+
+__all__ = ["otlp_readers"]
+
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_PROTOCOLS = ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_PROTOCOL = "http/protobuf"
+
+
+def otlp_readers(environ: Mapping[str, str] = os.environ) -> list[MetricReader]:
+    """Return what pushes a service's metrics: one reader where a collector is named, else none.
+
+    A collector that is away costs a line in the log at each attempt, and the service nothing.
+
+    Raises:
+        ConfigError: The endpoint is no HTTP address, or another protocol is asked for.
+    """
+    named = [(name, environ[name]) for name in _ENDPOINTS if environ.get(name)]
+    if not named:
+        return []
+    name, endpoint = named[0]
+    if not endpoint.startswith(("http://", "https://")):
+        raise ConfigError(
+            "is no address of a collector", field=name, remedy="write it as http://host:4318 (OTLP over HTTP)"
+        )
+    for protocol in _PROTOCOLS:
+        if environ.get(protocol, _PROTOCOL) != _PROTOCOL:
+            raise ConfigError("is not spoken here", field=protocol, remedy=f"leave it out, or say {_PROTOCOL}")
+    # Here, since a service that pushes nothing should not wait for these to load.
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # noqa: PLC0415 - see above
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415 - see above
+
+    return [PeriodicExportingMetricReader(OTLPMetricExporter())]
