@@ -73,8 +73,9 @@ class FeedRecords:
         self._dates = catalog.dates(feed)
         self._unlisted: list[tuple[_Found, Index]] = []
         self._days: list[_Day] = []
+        newest = self._dates[-_LISTED_DAYS:]
         for date in self._dates:
-            self._days.extend(self._day(date, listed=date in self._dates[-_LISTED_DAYS:]))
+            self._days.extend(self._day(date, final=date not in newest))
         self._days.sort(key=lambda day: day.extent.first)
 
     def epochs(self) -> list[int]:
@@ -144,15 +145,17 @@ class FeedRecords:
             last = max(last, day.extent.last)
         return groups
 
-    def _day(self, date: dt.date, *, listed: bool) -> Iterator[_Day]:
+    def _day(self, date: dt.date, *, final: bool) -> Iterator[_Day]:
         day = DayKeys(self._feed, date)
+        # A clock that stepped back by days opens a segment in an old day again.
+        final = final and not self._catalog.store.list(f"{day.folder}/{layout.OPEN}").files
         try:
             extent = self._catalog.overview(self._feed, date)[0]
         except ArchiveError:
             extent = None
             entries: list[_Found] = []
         else:
-            if extent is not None and not listed:
+            if extent is not None and final:
                 yield _Day(extent, lambda: self._listed(day))
                 return
             entries = self._listed(day) if extent is not None else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +12,6 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
-from pydantic import BeforeValidator, WithJsonSchema
 
 from ssmd_common.archive.manifest import GapEntry
 from ssmd_common.archive.selection import Clock, Position, Selection
@@ -36,24 +34,17 @@ log = structlog.get_logger()
 router = APIRouter()
 
 _MOST = 2**63 - 1
-_CURSOR = re.compile(r"(\d{1,19})\.(\d{1,19})", re.ASCII)
 _MEDIA_TYPE = "application/x-ndjson"
-
-
-def _parse_cursor(text: object) -> Position:
-    if isinstance(text, str):
-        match = _CURSOR.fullmatch(text)
-        if match is not None:
-            return int(match[1]), int(match[2])
-    raise ValueError("not a cursor: take it from the Link of the page before")
 
 
 _Sequence = Annotated[int | None, Query(ge=0, le=_MOST)]
 _Cursor = Annotated[
-    Position | None,
-    BeforeValidator(lambda text: None if text is None else _parse_cursor(text)),
-    WithJsonSchema({"type": "string", "pattern": r"^\d+\.\d+$", "examples": ["1.4711"]}),
-    Query(description="Only from this place on, as the `next` link of the page before has it"),
+    str | None,
+    Query(
+        pattern=r"^[0-9]{1,18}\.[0-9]{1,18}$",
+        description="Only from this place on, epoch and sequence, as the `next` link of the page before has it",
+        examples=["1.4711"],
+    ),
 ]
 
 
@@ -146,7 +137,7 @@ def stream_records(
     if epoch is None and (from_seq is not None or to_seq is not None):
         epoch = _only_epoch(records.epochs())
     selection = Selection(
-        since=cursor,
+        since=None if cursor is None else _position(cursor),
         epoch=epoch,
         from_seq=from_seq,
         to_seq=to_seq,
@@ -169,6 +160,11 @@ def stream_records(
     if links:
         headers["Link"] = ", ".join(links)
     return NdjsonResponse(answer.lines, headers)
+
+
+def _position(cursor: str) -> Position:
+    epoch, _, seq = cursor.partition(".")
+    return int(epoch), int(seq)
 
 
 def _check_ranges(from_seq: int | None, to_seq: int | None, from_ns: int | None, to_ns: int | None) -> None:
