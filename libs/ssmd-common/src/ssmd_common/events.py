@@ -14,6 +14,7 @@ import msgspec
 from ssmd_common.archive.gaps import Gap
 
 __all__ = [
+    "CRASHED",
     "STOPPED",
     "CaptureEvent",
     "ConnectionClosed",
@@ -39,6 +40,9 @@ __all__ = [
 
 STOPPED = "stopped"
 """The cause of a connection the connector closed because it was told to stop."""
+
+CRASHED = "crashed"
+"""The cause of one whose connector ended without a word."""
 
 
 def _snake(name: str) -> str:
@@ -155,10 +159,17 @@ class ExchangeGap(CaptureEvent, frozen=True, kw_only=True):
 
 
 class ExchangeResynced(CaptureEvent, frozen=True, kw_only=True):
-    """Snapshots of all markets behind ``key`` have come since the gap: state is whole again, its past is not."""
+    """Snapshots of all markets behind ``key`` have come since the gap: state is whole again, its past is not.
+
+    Attributes:
+        gap_no: The gap's number.
+        key: What its sequence belongs to.
+        healed: Instead, every number that was skipped has come after all, late: nothing is missing.
+    """
 
     gap_no: int
     key: str
+    healed: bool = False
 
 
 class ReplayedGap(CaptureEvent, frozen=True, kw_only=True):

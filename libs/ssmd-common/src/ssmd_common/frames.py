@@ -26,6 +26,7 @@ __all__ = [
     "encode_tickers",
     "instance_name",
     "parse_msg_id",
+    "session_instance",
 ]
 
 MSG_ID_HEADER = "Nats-Msg-Id"
@@ -43,6 +44,7 @@ _DIGITS = re.compile(r"[1-9][0-9]{0,17}")
 _CONNECTION = re.compile(r"0|[1-9][0-9]{0,8}")
 _INSTANCE_UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 _MAX_INSTANCE_LENGTH = 63
+_ULID_AND_DASH = 27
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,11 @@ def instance_name(text: str) -> str:
     if not name:
         raise WireError(f"instance name {text!r} has no letter or digit", remedy="set `instance`")
     return name
+
+
+def session_instance(session: str) -> str:
+    """Return the instance part of a session."""
+    return session[:-_ULID_AND_DASH]
 
 
 def encode_tickers(tickers: list[str]) -> str:

@@ -16,15 +16,13 @@ import msgspec
 from ssmd_common import events
 from ssmd_common.archive.gaps import Gap, GapLayer, GapStatus
 from ssmd_common.archive.index import Block, ConnectionFrames
-from ssmd_common.frames import EventId, FrameId, parse_msg_id
+from ssmd_common.frames import EventId, FrameId, parse_msg_id, session_instance
 from ssmd_common.ranges import Ranges, range_total
 
 __all__ = ["ConnectionTrack", "FrameLedger"]
 
 _CLOSED_KEPT = 256
-_ULID_AND_DASH = 27
 _INTERRUPTED = ".closed"
-CRASHED = "crashed"
 
 
 @dataclass(slots=True)
@@ -60,7 +58,7 @@ class ConnectionTrack:
     @property
     def instance(self) -> str:
         """The instance part of the session."""
-        return self.session[:-_ULID_AND_DASH]
+        return session_instance(self.session)
 
     def state(self) -> ConnectionFrames:
         """Return it as an index header keeps it."""
@@ -239,7 +237,8 @@ class FrameLedger:
             case events.ExchangeResynced():
                 gap = self.open_gaps.get(_exchange_gap_id(event.session, event.gap_no))
                 if gap is not None:
-                    yield msgspec.structs.replace(gap, status=GapStatus.RESYNCED)
+                    status = GapStatus.HEALED if event.healed else GapStatus.RESYNCED
+                    yield msgspec.structs.replace(gap, status=status)
 
     def _beat(self, event: events.Heartbeat, stored_ns: int) -> Iterator[Gap]:
         for state in event.connections:
@@ -326,7 +325,7 @@ class FrameLedger:
             status=GapStatus.OPEN,
             epoch=self.epoch,
             key=track.key,
-            start_seq=None if track.closed == CRASHED else (track.reported or 0) + 1,
+            start_seq=None if track.closed == events.CRASHED else (track.reported or 0) + 1,
             start_ns=track.seen_ns or track.closed_ns or stored_ns,
             detected_ns=stored_ns,
         )
@@ -337,9 +336,9 @@ class FrameLedger:
             if track.closed or track.session == event.session or track.instance != event.instance:
                 continue
             if not track.connection:
-                track.closed = CRASHED
+                track.closed = events.CRASHED
                 continue
-            track.closed, track.closed_ns = CRASHED, track.seen_ns or track.opened_ns or event.at_ns
+            track.closed, track.closed_ns = events.CRASHED, track.seen_ns or track.opened_ns or event.at_ns
             yield self._interruption(track, stored_ns)
 
     def _reconnected(self, track: ConnectionTrack, at_ns: int, stored_ns: int) -> Iterator[Gap]:
@@ -361,7 +360,7 @@ class FrameLedger:
         fewer lanes than the one before shares the markets of those it has not among the ones it has.
         """
         session, _, _ = gap.key.rpartition(".")
-        if session[:-_ULID_AND_DASH] != track.instance:
+        if session_instance(session) != track.instance:
             return False
         broken = self.tracks.get(gap.key)
         lane = broken.lane if broken is not None else 1
