@@ -1,4 +1,4 @@
-"""An archive for the pages: three feeds, some weeks, a gap of every kind there is, a day without a folder, an open one."""
+"""An archive for the pages: three feeds, a gap of every layer, a day without a folder, an open one."""
 
 from __future__ import annotations
 

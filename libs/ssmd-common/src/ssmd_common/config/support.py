@@ -53,6 +53,7 @@ _KNOWN_VARIABLES = (
         "SSMD_HOST",
         "SSMD_PANTS_PYTHON",
         "SSMD_PYTHON",
+        "SSMD_SCREENSHOTS",
         "SSMD_TEST_NATS",
     ),
 )
