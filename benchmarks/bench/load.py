@@ -1,4 +1,4 @@
-"""A load generator for HTTP/1.1: one request under way on each of many connections, answers counted by their length.
+"""A load generator for HTTP/1.1: one request under way on each connection, answers counted by their length.
 
 Plain sockets and epoll, so that it costs far less than what it measures. Every answer of a run must be the same
 length; the first one is read whole and checked.
@@ -9,12 +9,13 @@ from __future__ import annotations
 import select
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-__all__ = ["Load", "request_bytes", "run_load"]
+__all__ = ["Load", "request_bytes", "run_load", "time_request"]
 
 _PART_BYTES = 1 << 18
 _TIMEOUT_S = 10.0
+_WARM_UP_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +23,13 @@ class Load:
     """What came of a run.
 
     Attributes:
+        requests: Answered while it was measured.
+        all_requests: Those of the warm-up too.
         latencies_s: From a request's last byte out to its answer's last byte in; one of sixteen requests.
     """
 
     requests: int
+    all_requests: int
     seconds: float
     answer_bytes: int
     latencies_s: list[float]
@@ -49,7 +53,6 @@ def run_load(
     status: int,
     connections: int,
     seconds: float,
-    warm_up_s: float = 0.5,
 ) -> Load:
     """Send one request over and over for so many seconds.
 
@@ -63,15 +66,27 @@ def run_load(
         for _ in range(connections):
             connection = socket.create_connection(address, _TIMEOUT_S)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.setblocking(False)
+            connection.setblocking(False)  # noqa: FBT003 - its only parameter
             sockets[connection.fileno()] = connection
             poll.register(connection.fileno(), select.EPOLLIN)
-        _drive(poll, sockets, request, answer_bytes, warm_up_s)
-        return _drive(poll, sockets, request, answer_bytes, seconds)
+        warm_up = _drive(poll, sockets, request, answer_bytes, _WARM_UP_S)
+        load = _drive(poll, sockets, request, answer_bytes, seconds)
+        return replace(load, all_requests=load.requests + warm_up.requests + 1)
     finally:
         poll.close()
         for connection in sockets.values():
             connection.close()
+
+
+def time_request(address: tuple[str, int], request: bytes, *, status: int) -> float:
+    """Return the seconds one request takes on a connection of its own.
+
+    Raises:
+        RuntimeError: The answer has another status.
+    """
+    started = time.perf_counter()
+    _first_answer(address, request, status)
+    return time.perf_counter() - started
 
 
 def _drive(
@@ -113,7 +128,7 @@ def _drive(
                 sent_at[fd] = now
             else:
                 under_way -= 1
-    return Load(done, clock() - started, answer_bytes, latencies)
+    return Load(done, done, clock() - started, answer_bytes, latencies)
 
 
 def _first_answer(address: tuple[str, int], request: bytes, status: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ssmd_manifest_api.auth import Guard
@@ -22,19 +22,24 @@ __all__ = ["Express"]
 
 _TARGET = re.compile(rb"/manifests/([A-Za-z0-9][A-Za-z0-9_-]{0,62})/(\d{4}-\d\d-\d\d)")
 _ROUTE = "/manifests/{feed}/{date}"
-_KEPT = 512
+_KEPT = 64
+_FRESH_S = 0.2
+"""How long a manifest counts as unchanged: a new one is served well within a second of its rename."""
 
 _ANOTHER_ANSWER = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"origin"})
 """Headers of requests that the application answers."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Rendered:
+@dataclass(slots=True)
+class _Answer:
+    """A manifest's answers: their heads up to the server's own headers."""
+
     file: ManifestFile
     feed: str
     date: dt.date
     whole_head: bytes
     unchanged_head: bytes
+    checked_s: float
 
 
 class Express:
@@ -43,15 +48,20 @@ class Express:
     Args:
         catalog: The archive.
         guard: Tells who may ask.
-        traffic: Where the answers are measured.
+        traffic: Where the answers are counted.
+        clock_s: Seconds that never go back.
     """
 
-    def __init__(self, catalog: Catalog, guard: Guard, traffic: Traffic) -> None:
+    def __init__(
+        self, catalog: Catalog, guard: Guard, traffic: Traffic, *, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
         self._catalog = catalog
         self._guard = guard
-        self._traffic = traffic
-        self._rendered: dict[bytes, _Rendered] = {}
+        self._clock_s = clock_s
+        self._whole = traffic.answered_from_memory(_ROUTE, 200)
+        self._unchanged = traffic.answered_from_memory(_ROUTE, 304)
         self._headers = security_headers(guard)
+        self._answers: dict[bytes, _Answer] = {}
 
     def answer(
         self, target: bytes, headers: Sequence[tuple[bytes, bytes]], server_headers: Sequence[tuple[bytes, bytes]]
@@ -63,49 +73,57 @@ class Express:
             headers: Its headers, names in lower case.
             server_headers: Those the server adds, such as the date.
         """
-        started = time.perf_counter()
-        known = self._rendered.get(target)
+        known = self._fresh(target)
         if known is None:
-            match = _TARGET.fullmatch(target)
-            if match is None:
-                return None
-            feed, text = match[1].decode(), match[2].decode()
-            try:
-                date = dt.date.fromisoformat(text)
-            except ValueError:
-                return None
-        else:
-            feed, date = known.feed, known.date
+            return None
         fields = dict(headers)
         if not _ANOTHER_ANSWER.isdisjoint(fields):
             return None
         grant = self._guard.grant(headers)
-        if grant is None or not grant.allows(feed):
+        if grant is None or not grant.allows(known.feed):
             return None
+        lines = b"".join([b"%b: %b\r\n" % pair for pair in server_headers])
+        wanted = fields.get(b"if-none-match")
+        if wanted is not None and not_modified({"if-none-match": wanted.decode("latin-1")}, known.file.etag):
+            self._unchanged.add()
+            return b"%b%b\r\n" % (known.unchanged_head, lines)
+        self._whole.add()
+        return b"%b%b\r\n%b" % (known.whole_head, lines, known.file.data)
+
+    def _fresh(self, target: bytes) -> _Answer | None:
+        """Return the answers of a manifest as it is now, or was a moment ago."""
+        known = self._answers.get(target)
+        now_s = self._clock_s()
+        if known is not None and now_s - known.checked_s < _FRESH_S:
+            return known
+        if known is not None:
+            feed, date = known.feed, known.date
+        else:
+            match = _TARGET.fullmatch(target)
+            if match is None:
+                return None
+            feed = match[1].decode()
+            try:
+                date = dt.date.fromisoformat(match[2].decode())
+            except ValueError:
+                return None
         file = self._catalog.manifest_file(feed, date)
+        if known is not None and known.file is file:
+            known.checked_s = now_s
+            return known
+        self._answers.pop(target, None)
         if file is None:
             return None
-        if known is None or known.file is not file:
-            known = self._keep(target, feed, date, file)
-        wanted = fields.get(b"if-none-match")
-        unchanged = wanted is not None and not_modified({"if-none-match": wanted.decode("latin-1")}, file.etag)
-        head = known.unchanged_head if unchanged else known.whole_head
-        lines = b"".join(b"%b: %b\r\n" % pair for pair in server_headers)
-        answer = b"%b%b\r\n%b" % (head, lines, b"" if unchanged else file.data)
-        self._traffic.record(_ROUTE, 304 if unchanged else 200, time.perf_counter() - started)
-        return answer
+        self._answers[target] = made = self._made(file, feed, date, now_s)
+        if len(self._answers) > _KEPT:
+            del self._answers[next(iter(self._answers))]
+        return made
 
-    def _keep(self, target: bytes, feed: str, date: dt.date, file: ManifestFile) -> _Rendered:
+    def _made(self, file: ManifestFile, feed: str, date: dt.date, now_s: float) -> _Answer:
         fields = validators(file.etag, file.modified_ns, REVALIDATE)
-        common = b"".join(b"%b: %b\r\n" % (name.lower().encode(), value.encode()) for name, value in fields.items())
-        common += b"".join(b"%b: %b\r\n" % pair for pair in self._headers)
-        whole = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\ncontent-type: application/json\r\n%b" % (
-            len(file.data),
-            common,
-        )
-        rendered = _Rendered(file, feed, date, whole, b"HTTP/1.1 304 Not Modified\r\n" + common)
-        self._rendered.pop(target, None)
-        self._rendered[target] = rendered
-        if len(self._rendered) > _KEPT:
-            del self._rendered[next(iter(self._rendered))]
-        return rendered
+        lines = [b"%b: %b\r\n" % (name.lower().encode(), value.encode()) for name, value in fields.items()]
+        lines += [b"%b: %b\r\n" % pair for pair in self._headers]
+        common = b"".join(lines)
+        content = b"content-length: %d\r\ncontent-type: application/json\r\n" % len(file.data)
+        whole, unchanged = b"HTTP/1.1 200 OK\r\n" + content + common, b"HTTP/1.1 304 Not Modified\r\n" + common
+        return _Answer(file, feed, date, whole, unchanged, now_s)

@@ -51,12 +51,22 @@ class ExpressProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
         super().data_received(data)
 
+    def on_message_begin(self) -> None:
+        """Begin a request; the scope of an application is made only for those that need one."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
     def on_headers_complete(self) -> None:
         """Answer, or leave it to the application."""
         self._in_head = False
         self._head_bytes = 0
         self._answer = self._short_answer()
         if self._answer is None:
+            url, headers, expected = self.url, self.headers, self.expect_100_continue
+            super().on_message_begin()
+            self.url, self.expect_100_continue = url, expected
+            self.headers.extend(headers)
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:

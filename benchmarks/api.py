@@ -1,0 +1,273 @@
+"""Measures the manifest API: against nginx on the same bytes, and over an archive of many days.
+
+    PYTHONPATH=tests python benchmarks/api.py nginx --seconds 5 --rounds 3
+    PYTHONPATH=tests python benchmarks/api.py archive --feeds 3 --days 400 --segments 96
+
+*nginx*: requests a second for a manifest of 10 KB, whole (200) and known (304), of one worker of each, by the same
+load generator, in turn, round after round; medians are compared. *archive*: time to start, memory, and latency of
+each listing, filter and condition after its first request, over a generated archive. The load generator shares the
+machine's processors with what it measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime as dt
+import hashlib
+import os
+import platform
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.load import Load, request_bytes, run_load, time_request
+from integration.api_archive import FEEDS, make_archive, make_day
+from ssmd_manifest_api.auth import hash_token, new_token
+
+_SERVER = "from ssmd_manifest_api.cli import main; main()"
+_START_S = 60.0
+_CONNECTIONS = 32
+_SEGMENTS_OF_10_KB = 9
+_ROUTES = (
+    "/manifests",
+    "/manifests/{feed}",
+    "/manifests/{feed}?limit=50",
+    "/manifests/{feed}/{date}",
+    "/files/{feed}/{date}",
+    "/files/{feed}/{date}?type=trade&from={date}T06:00:00Z&to={date}T12:00:00Z",
+    "/files/{feed}/{date}?ticker=KXBENCH-T042",
+    "/gaps/{feed}",
+    "/gaps/{feed}?layer=stream&status=permanent&from={date}",
+    "/gaps/{feed}/{date}",
+    "/conditions/{feed}",
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Server:
+    """A server under measurement."""
+
+    process: subprocess.Popen[bytes]
+    address: tuple[str, int]
+    started_s: float
+
+    def memory_mib(self) -> float:
+        """Return its resident memory."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text("ascii")
+        (kib,) = re.findall(r"VmRSS:\s+(\d+) kB", status)
+        return int(kib) / 1024
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time a process and its children have used."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(cpu_seconds(int(child)) for child in children)
+
+
+@contextmanager
+def serving(data: Path, *options: str) -> Iterator[Server]:
+    """Run the manifest API over an archive; it is ready once `/ready` answers 200."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        started = time.perf_counter()
+        with log.open("wb") as errors:
+            process = subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, "-c", _SERVER, "--data", str(data), "--port", "0", *options],
+                stdin=subprocess.DEVNULL,
+                stderr=errors,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            )
+        try:
+            address = _listening(process, log)
+            time_request(address, request_bytes("/ready", {}), status=200)
+            yield Server(process, address, time.perf_counter() - started)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _listening(process: subprocess.Popen[bytes], log: Path) -> tuple[str, int]:
+    end = time.monotonic() + _START_S
+    while time.monotonic() < end and process.poll() is None:
+        found = re.search(r"http://(127\.0\.0\.1):(\d+)", log.read_text("utf-8"))
+        if found:
+            return found[1], int(found[2])
+        time.sleep(0.01)
+    raise SystemExit(f"the API did not start:\n{log.read_text('utf-8')}")
+
+
+@contextmanager
+def nginx(file: Path, path: str) -> Iterator[Server]:
+    """Run nginx with one worker that serves a file at a path."""
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if program is None:
+        raise SystemExit("no nginx on this machine: install it (Debian: nginx-light)")
+    with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
+        os.chmod(folder, 0o755)  # noqa: PTH101, S103 - its worker is another user where root runs this
+        probe.bind(("127.0.0.1", 0))
+        address = probe.getsockname()
+        probe.close()
+        served = Path(folder) / "root" / path.lstrip("/")
+        served.parent.mkdir(parents=True)
+        served.write_bytes(file.read_bytes())
+        temporary = "".join(f"{kind}_temp_path {folder}/{kind}; " for kind in _NGINX_FOLDERS)
+        config = Path(folder) / "nginx.conf"
+        config.write_text(
+            f"daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;\n"
+            f"events {{ worker_connections 1024; }}\n"
+            f"http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000000; {temporary}\n"
+            f"default_type application/json; open_file_cache max=100;\n"
+            f"server {{ listen {address[0]}:{address[1]}; root {folder}/root; }} }}\n"
+        )
+        process = subprocess.Popen([program, "-c", str(config), "-e", f"{folder}/error.log"])  # noqa: S603 - what is measured
+        try:
+            for _ in range(500):
+                try:
+                    socket.create_connection(address).close()
+                    break
+                except ConnectionRefusedError:
+                    time.sleep(0.01)
+            yield Server(process, address, 0)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+_NGINX_FOLDERS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+
+
+def compare(seconds: float, rounds: int) -> str:
+    """Measure both on a manifest of 10 KB and return the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder) / "archive"
+        first = dt.date(2026, 11, 1)
+        make_day(base, FEEDS[0], first, 0, _SEGMENTS_OF_10_KB)
+        path = f"/manifests/{FEEDS[0]}/{first.isoformat()}"
+        manifest = base / FEEDS[0] / first.isoformat() / "manifest.json"
+        token = new_token()
+        config = Path(folder) / "api.yaml"
+        config.write_text(f"tokens: [{{name: bench, sha256: {hash_token(token)}, feeds: [{FEEDS[0]}]}}]\n")
+        bearer = {"Authorization": f"Bearer {token}"}
+        ours_etag = f'"{hashlib.sha256(manifest.read_bytes()).hexdigest()}"'
+        runs: dict[tuple[str, int], list[tuple[Load, float]]] = {}
+        with (
+            nginx(manifest, path) as static,
+            serving(base) as plain,
+            serving(base, "--config", str(config)) as guarded,
+        ):
+            servers = (
+                ("nginx", static, {}, _etag(static.address, path)),
+                ("API", plain, {}, ours_etag),
+                ("API, token", guarded, bearer, ours_etag),
+            )
+            for _ in range(rounds):
+                for status in (200, 304):
+                    for name, server, headers, etag in servers:
+                        known = {"If-None-Match": etag} if status == 304 else {}  # noqa: PLR2004 - Not Modified
+                        before_s = cpu_seconds(server.process.pid)
+                        load = run_load(
+                            server.address,
+                            request_bytes(path, {**headers, **known}),
+                            status=status,
+                            connections=_CONNECTIONS,
+                            seconds=seconds,
+                        )
+                        cpu_s = cpu_seconds(server.process.pid) - before_s
+                        runs.setdefault((name, status), []).append((load, cpu_s / load.all_requests))
+        size = manifest.stat().st_size
+    lines = [f"manifest of {size:,} bytes, {_CONNECTIONS} connections, {rounds} rounds of {seconds:g} s", ""]
+    lines += [
+        "| server | status | requests/s | of nginx | p99 ms | CPU µs a request |",
+        "|---|---|---|---|---|---|",
+    ]
+    for (name, status), measured in sorted(runs.items(), key=lambda item: item[0][1]):
+        rate = statistics.median(load.per_second for load, _ in measured)
+        base_rate = statistics.median(load.per_second for load, _ in runs["nginx", status])
+        p99_ms = 1000 * statistics.median(_percentile(load.latencies_s, 99) for load, _ in measured)
+        cpu_us = 1e6 * statistics.median(cpu_s for _, cpu_s in measured)
+        lines.append(f"| {name} | {status} | {rate:,.0f} | {rate / base_rate:.2f} | {p99_ms:.2f} | {cpu_us:.0f} |")
+    return "\n".join(lines)
+
+
+def _etag(address: tuple[str, int], path: str) -> str:
+    with socket.create_connection(address) as connection:
+        connection.sendall(request_bytes(path, {}))
+        (etag,) = re.findall(rb'(?i)etag: ("[^"]+")', connection.recv(4096))
+    return str(etag, "ascii")
+
+
+def measure(feeds: int, days: int, segments: int, requests: int, folder: Path | None) -> str:
+    """Measure every listing over an archive, made first where ``folder`` does not hold it yet; return the table."""
+    with tempfile.TemporaryDirectory() as temporary:
+        base = folder or Path(temporary) / "archive"
+        last = dt.datetime.now(dt.UTC).date() - dt.timedelta(days=1)
+        if not base.is_dir():
+            make_archive(base, feeds=feeds, days=days, segments=segments, last=last)
+        names = sorted(path.name for path in base.iterdir())
+        dates = sorted(path.name for path in (base / names[0]).iterdir())
+        with serving(base) as server:
+            fresh_mib = server.memory_mib()
+            rows = []
+            for route in _ROUTES:
+                paths = [
+                    route.format(feed=names[number % len(names)], date=dates[number * 37 % len(dates)])
+                    for number in range(requests)
+                ]
+                first_s, *later_s = _latencies(server.address, [paths[0], *paths])
+                rows.append(
+                    f"| `{route}` | {1000 * first_s:.1f} | {1000 * statistics.median(later_s):.1f} "
+                    f"| {1000 * _percentile(later_s, 99):.1f} |"
+                )
+            memory = f"memory {fresh_mib:.0f} MiB fresh, {server.memory_mib():.0f} MiB after all of this"
+            lines = [
+                f"{len(names)} feeds, {len(dates)} days each, {requests} requests a route after its first",
+                f"ready {server.started_s:.2f} s after the process began; {memory}",
+            ]
+    return "\n".join([*lines, "", "| route | first ms | median ms | p99 ms |", "|---|---|---|---|", *rows])
+
+
+def _latencies(address: tuple[str, int], paths: Sequence[str]) -> list[float]:
+    return [time_request(address, request_bytes(path, {}), status=200) for path in paths]
+
+
+def _percentile(values: Sequence[float], percent: int) -> float:
+    return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
+
+
+def main() -> None:
+    """Measure what the command line says, and print it."""
+    parser = argparse.ArgumentParser(description="Measure the manifest API.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    against = commands.add_parser("nginx", help="requests a second, beside nginx on the same bytes")
+    against.add_argument("--seconds", type=float, default=5.0)
+    against.add_argument("--rounds", type=int, default=3)
+    over = commands.add_parser("archive", help="latency of every listing over an archive of many days")
+    over.add_argument("--feeds", type=int, default=3)
+    over.add_argument("--days", type=int, default=400)
+    over.add_argument("--segments", type=int, default=96)
+    over.add_argument("--requests", type=int, default=200)
+    over.add_argument(
+        "--folder", type=Path, help="where the archive is, or is to be kept; a temporary one by default"
+    )
+    options = parser.parse_args()
+    sys.stdout.write(f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}\n")
+    if options.command == "nginx":
+        text = compare(options.seconds, options.rounds)
+    else:
+        text = measure(options.feeds, options.days, options.segments, options.requests, options.folder)
+    sys.stdout.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
