@@ -204,16 +204,34 @@ class Capture:
         return self._event_message(event, frame_no)
 
     def _event_message(self, event: CaptureEvent, frame_no: int) -> Message:
+        return self.encoded_event(
+            event_name(event),
+            encode_event(event),
+            connection=event.connection,
+            frame_no=frame_no,
+            at_ns=event.at_ns,
+        )
+
+    def encoded_event(self, name: str, payload: bytes, *, connection: int, frame_no: int, at_ns: int) -> Message:
+        """Return the message of an event that is encoded already.
+
+        Args:
+            name: The event's kind.
+            payload: Its JSON.
+            connection: The connection it is about.
+            frame_no: The frame it carries; 0 for the session's next event number.
+            at_ns: When the frame was received, or it happened.
+        """
         number = str(frame_no)
         if frame_no == 0:
             self._events += 1
             number = f"e{self._events}"
         headers = (
-            f"NATS/1.0\r\n{MSG_ID_HEADER}: {self.session}.{event.connection}.{number}\r\n"
-            f"{RECEIVED_NS_HEADER}: {event.at_ns}\r\n\r\n"
+            f"NATS/1.0\r\n{MSG_ID_HEADER}: {self.session}.{connection}.{number}\r\n"
+            f"{RECEIVED_NS_HEADER}: {at_ns}\r\n\r\n"
         )
-        subject = self._subjects.capture(event_name(event)).encode("ascii")
-        return Message(subject, headers.encode("ascii"), encode_event(event), event.connection, frame_no)
+        subject = self._subjects.capture(name).encode("ascii")
+        return Message(subject, headers.encode("ascii"), payload, connection, frame_no)
 
 
 def _tickers_field(tickers: tuple[str, ...]) -> str:

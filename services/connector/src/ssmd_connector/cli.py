@@ -15,7 +15,10 @@ from ssmd_common.service import lifecycle, logs
 from ssmd_common.service.address import HEALTH_VARIABLE, parse_addr
 from ssmd_connector import check as checking
 from ssmd_connector import create_stream as streams
+from ssmd_connector import replay as replaying
 from ssmd_connector.plan import Plan
+from ssmd_connector.replay import Destination, ReplayRequest
+from ssmd_connector.replay_pace import Pace, parse_speed, parse_wait
 from ssmd_connector.run import SERVICE, run
 
 __all__ = ["app", "main"]
@@ -88,6 +91,37 @@ def create_stream(
     if show:
         return streams.show_stream(env)
     return lifecycle.run(lambda stop: streams.create_stream(env, nats, stop))
+
+
+@app.command()
+def replay(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...", help="Segments (0615.jsonl.gz), days' folders or feeds' folders of an archive."
+        ),
+    ],
+    to: Annotated[Destination, typer.Option(help="Where to.")],
+    speed: Annotated[str, typer.Option(help="1 is the original pace, 10 ten times it, max no pause.")] = "1",
+    max_wait: Annotated[
+        str | None, typer.Option(help="Longest pause, such as 30s; the original's where none is given.")
+    ] = None,
+    feed: FeedFile = None,
+    env: EnvFile = None,
+    url: Annotated[str | None, typer.Option(help="NATS, where no --env names it.", show_default=False)] = None,
+    stream: Annotated[str | None, typer.Option(help="Stream to fill; REPLAY_{FEED}.", show_default=False)] = None,
+    prefix: Annotated[
+        str | None, typer.Option(help="What subjects begin with; replay.{feed}.", show_default=False)
+    ] = None,
+    *,
+    envelope: Annotated[
+        bool, typer.Option("--envelope", help="Write records, events and gaps as JSON with what is known of them.")
+    ] = False,
+) -> int:
+    """Tell archived segments again in their order and pace, under another name; never into their own stream."""
+    pace = Pace(parse_speed(speed), None if max_wait is None else parse_wait(max_wait))
+    request = ReplayRequest(files, to, pace, feed, env, url, stream, prefix, envelope=envelope)
+    return replaying.replay(request)
 
 
 def _plan(feed: Path | None, env: Path | None) -> Plan:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ssmd_connector.jetstream import Connected
     from ssmd_connector.plan import Plan
 
-__all__ = ["run"]
+__all__ = ["SERVICE", "connector_version", "run"]
 
 log = structlog.get_logger()
 
@@ -143,7 +143,7 @@ class _Service:
                 instance=self._plan.instance,
                 env=self._plan.env.env,
                 feed=self._plan.env.feed,
-                version=_version(),
+                version=connector_version(),
             )
             beating = tasks.create_task(self._beat())
             try:
@@ -188,7 +188,8 @@ class _Service:
             await asyncio.sleep(ACTIVE_BEAT_S)
 
 
-def _version() -> str:
+def connector_version() -> str:
+    """Return this distribution's version; empty where it is not installed."""
     try:
         return version(SERVICE)
     except PackageNotFoundError:

@@ -19,7 +19,7 @@ from ssmd_common.config.explain import explain
 from ssmd_common.config.feed import Feed
 from ssmd_common.errors import ConfigError
 
-__all__ = ["load_archiver", "load_environment", "load_feed", "load_model", "parse_model"]
+__all__ = ["check_document", "load_archiver", "load_environment", "load_feed", "load_model", "parse_model"]
 
 _ModelT = TypeVar("_ModelT", bound=BaseModel)
 
@@ -73,6 +73,20 @@ def parse_model(text: str, model: type[_ModelT], *, file: str) -> _ModelT:
     if not isinstance(document, dict):
         what = "is empty" if document is None else f"holds a {_KINDS.get(type(document), 'value')}"
         raise ConfigError(f"{what}, not a mapping", file=file, remedy="write it as lines of `key: value`")
+    return check_document(document, model, file=file)
+
+
+def check_document(document: dict[str, Any], model: type[_ModelT], *, file: str) -> _ModelT:
+    """Return what a document holds as a model.
+
+    Args:
+        document: Keys and values, as YAML gives them.
+        model: What it must be.
+        file: Where it came from, for the error.
+
+    Raises:
+        ConfigError: Something in it is wrong; the text names every field.
+    """
     try:
         return model.model_validate(document)
     except ValidationError as error:
