@@ -20,7 +20,6 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from integration.pages_archive import GAPPY, MISSING, write_archive
 from integration.pages_checks import faults_of
-from ssmd_archiver.proof import CRASHED
 from ssmd_common.archive.times import SECOND_NS, date_of
 from ssmd_connector.causes import Cause
 from ssmd_manifest_api.view_gaps import CAUSES
@@ -257,7 +256,7 @@ def test_every_cause_the_documents_and_the_connector_know_is_explained() -> None
     rows = re.findall(r"^\| `(exchange|connection|stream|archive)` \| ([^|]*) \|", formats, re.MULTILINE)
     told = {(layer, cause) for layer, causes in rows for cause in re.findall(r"`(\w+)`", causes)}
     told.discard(("connection", "connection_closed"))  # its causes are the connector's
-    told |= {("connection", cause.value) for cause in Cause} | {("connection", CRASHED)}
+    told |= {("connection", cause.value) for cause in Cause} | {("connection", "crashed")}
 
     assert {("stream", "retention"), ("exchange", "sequence_skipped")} <= told
     assert sorted(told - set(CAUSES)) == []
