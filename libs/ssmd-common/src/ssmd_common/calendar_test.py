@@ -4,7 +4,7 @@ import datetime as dt
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.archive.times import DAY_NS, day_start_ns, from_rfc3339
@@ -150,6 +150,7 @@ def calendars(draw: st.DrawFn) -> Calendar:
 
 
 @given(calendars(), DATES)
+@settings(deadline=None)
 def test_expected_and_quiet_times_are_the_whole_day_and_never_overlap(calendar: Calendar, date: dt.date) -> None:
     start = day_start_ns(date)
     pieces = expected_times(calendar, date)
@@ -161,6 +162,7 @@ def test_expected_and_quiet_times_are_the_whole_day_and_never_overlap(calendar: 
 
 
 @given(calendars(), DATES, st.integers(0, DAY_NS - 1))
+@settings(deadline=None)
 def test_a_state_is_the_same_until_it_says_it_changes(calendar: Calendar, date: dt.date, offset: int) -> None:
     at = day_start_ns(date) + offset
     state = state_at(calendar, at)
@@ -170,6 +172,7 @@ def test_a_state_is_the_same_until_it_says_it_changes(calendar: Calendar, date: 
 
 
 @given(ZONES, st.sampled_from(WEEKDAYS), st.integers(0, 22), DATES)
+@settings(deadline=None)
 def test_a_window_is_when_the_wall_clock_shows_it(zone: str, day: str, hour: int, date: dt.date) -> None:
     """Asked of the clock itself, hour by hour, on days without a change of the clocks."""
     windows = [{"day": day, "start": clock(hour * 60), "end": clock((hour + 1) * 60)}]

@@ -44,12 +44,14 @@ class SequenceRepeat:
         highest_seq: Highest number received so far; it stays.
         seq: The number that came.
         was_missing: Whether it fills part of a gap found before.
+        healed: The ``after_seq`` of each gap of which nothing is missing any more.
     """
 
     key: str
     highest_seq: int
     seq: int
     was_missing: bool
+    healed: tuple[int, ...] = ()
 
 
 class SequenceTracker:
@@ -64,13 +66,14 @@ class SequenceTracker:
 
     __slots__ = ("_highest", "_leaves_holes", "_missing", "_starts_at")
 
-    _MAX_MISSING_RANGES = 1024
+    _MAX_GAPS = 1024
 
     def __init__(self, *, starts_at: int | None = None, leaves_holes: bool = False) -> None:
         self._starts_at = starts_at
         self._leaves_holes = leaves_holes
         self._highest: dict[str, tuple[int, int]] = {}
-        self._missing: dict[str, list[Range]] = {}
+        # What is missing yet of each gap, by key and the number before the gap.
+        self._missing: dict[str, dict[int, list[Range]]] = {}
 
     def observe(
         self, key: str, first: int, last: int | None = None, *, at_ns: int = 0
@@ -105,7 +108,8 @@ class SequenceTracker:
             # A range that overlaps what is known and goes on: nothing is missing.
             self._highest[key] = (last, at_ns)
             return None
-        return SequenceRepeat(key, highest, first, self._fill(key, first, last))
+        was_missing, healed = self._fill(key, first, last)
+        return SequenceRepeat(key, highest, first, was_missing, healed)
 
     def highest(self, key: str) -> int | None:
         """Return the highest number of ``key`` so far; None before its first."""
@@ -113,8 +117,8 @@ class SequenceTracker:
         return known[0] if known else None
 
     def missing(self, key: str) -> list[Range]:
-        """Return the ranges of ``key`` that never came, half-open: the latest 1,024 of them."""
-        return self._missing.get(key, [])
+        """Return the ranges of ``key`` that never came, half-open, of the latest 1,024 gaps."""
+        return [part for ranges in self._missing.get(key, {}).values() for part in ranges]
 
     def forget(self, key: str) -> None:
         """Forget a sequence that the exchange ended."""
@@ -122,21 +126,26 @@ class SequenceTracker:
         self._missing.pop(key, None)
 
     def _gap(self, key: str, after: int, following: int, after_ns: int | None) -> SequenceGap:
-        ranges = self._missing.setdefault(key, [])
-        ranges.append((after + 1, following))
-        del ranges[: -self._MAX_MISSING_RANGES]
+        gaps = self._missing.setdefault(key, {})
+        gaps[after] = [(after + 1, following)]
+        if len(gaps) > self._MAX_GAPS:
+            del gaps[next(iter(gaps))]
         return SequenceGap(key, after, following, following - after - 1, after_ns)
 
-    def _fill(self, key: str, first: int, last: int) -> bool:
-        """Take ``first..last`` out of the missing ranges; tell whether any of it was missing."""
-        ranges = self._missing.get(key)
-        if not ranges:
-            return False
-        kept: list[Range] = []
-        for start, end in ranges:
-            kept.extend(
-                piece for piece in ((start, min(end, first)), (max(start, last + 1), end)) if piece[0] < piece[1]
-            )
-        filled = kept != ranges
-        self._missing[key] = kept
-        return filled
+    def _fill(self, key: str, first: int, last: int) -> tuple[bool, tuple[int, ...]]:
+        """Take ``first..last`` out of what is missing; tell whether any of it was, and the gaps this closed."""
+        gaps = self._missing.get(key, {})
+        was_missing, healed = False, []
+        for after, ranges in gaps.items():
+            kept: list[Range] = []
+            for start, end in ranges:
+                pieces = ((start, min(end, first)), (max(start, last + 1), end))
+                kept.extend(piece for piece in pieces if piece[0] < piece[1])
+            if kept != ranges:
+                was_missing = True
+                gaps[after] = kept
+                if not kept:
+                    healed.append(after)
+        for after in healed:
+            del gaps[after]
+        return was_missing, tuple(healed)

@@ -45,7 +45,7 @@ def test_an_overtaken_frame_fills_the_gap_it_left() -> None:
     tracker = SequenceTracker()
     tracker.observe("k", 1)
     assert tracker.observe("k", 3) == SequenceGap("k", 1, 3, 1, 0)
-    assert tracker.observe("k", 2) == SequenceRepeat("k", 3, 2, was_missing=True)
+    assert tracker.observe("k", 2) == SequenceRepeat("k", 3, 2, was_missing=True, healed=(1,))
     assert tracker.observe("k", 2) == SequenceRepeat("k", 3, 2, was_missing=False)
 
 
@@ -69,3 +69,14 @@ def test_a_reordering_is_found_and_ends_with_nothing_missing(order: list[int]) -
     late = sum(1 for repeat in found if isinstance(repeat, SequenceRepeat) and repeat.was_missing)
     assert gaps == late + (0 if order[0] == 1 or min(order) == 1 else 1)
     assert tracker.missing("k") == []
+
+
+@given(st.permutations(range(1, 12)), st.sets(st.integers(2, 11)))
+def test_a_gap_is_healed_once_and_only_when_every_number_of_it_came(order: list[int], dropped: set[int]) -> None:
+    tracker = SequenceTracker(starts_at=1)
+    found = [tracker.observe("k", number) for number in order if number not in dropped]
+    gaps = {
+        gap.after_seq: set(range(gap.after_seq + 1, gap.next_seq)) for gap in found if isinstance(gap, SequenceGap)
+    }
+    healed = [after for repeat in found if isinstance(repeat, SequenceRepeat) for after in repeat.healed]
+    assert sorted(healed) == sorted(after for after, numbers in gaps.items() if not numbers & dropped)

@@ -168,7 +168,7 @@ def test_a_crashed_session_is_closed_by_the_next_of_its_instance_only() -> None:
     assert (gap.cause, gap.start_ns, gap.start_seq) == ("crashed", 250, None)
 
 
-def test_an_exchange_gap_is_resynced_by_its_event_or_permanent_when_the_connection_ends() -> None:
+def test_an_exchange_gap_is_resynced_or_healed_by_its_event_or_permanent_when_the_connection_ends() -> None:
     def gap(number: int) -> events.ExchangeGap:
         return events.ExchangeGap(
             session=S1,
@@ -185,11 +185,16 @@ def test_an_exchange_gap_is_resynced_by_its_event_or_permanent_when_the_connecti
     ledger = FrameLedger()
     (first,) = ledger.event(gap(1), 51)
     (second,) = ledger.event(gap(2), 52)
+    (third,) = ledger.event(gap(3), 53)
     assert (first.start_seq, first.end_seq, first.missing_count, first.status) == (5, 7, 2, GapStatus.OPEN)
     (resynced,) = ledger.event(
         events.ExchangeResynced(session=S1, connection=1, at_ns=60, gap_no=1, key="sid:1"), 61
     )
     assert (resynced.gap_id, resynced.status) == (first.gap_id, GapStatus.RESYNCED)
+    (healed,) = ledger.event(
+        events.ExchangeResynced(session=S1, connection=1, at_ns=60, gap_no=3, key="sid:1", healed=True), 61
+    )
+    assert (healed.gap_id, healed.status) == (third.gap_id, GapStatus.HEALED)
     gaps = {gap.gap_id: gap.status for gap in ledger.event(_closed("stopped", 0, 0), 301)}
     assert gaps == {second.gap_id: GapStatus.PERMANENT}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.config.loading import load_feed
@@ -115,6 +115,7 @@ SOURCES = st.sampled_from([("kalshi", BOOKS), ("coinbase", COINBASE)])
 
 
 @given(SOURCES, st.data())
+@settings(deadline=None)
 def test_a_frame_that_is_dropped_is_found(source: tuple[str, str], data: st.DataObject) -> None:
     """Of a sequence without holes, and between two others: what is lost at the end only the next number shows."""
     gapless = [(place, key) for place, key in _numbered(*source) if not key.startswith("ticker")]
@@ -133,6 +134,7 @@ def test_a_frame_that_is_dropped_is_found(source: tuple[str, str], data: st.Data
 
 
 @given(SOURCES, st.data())
+@settings(deadline=None)
 def test_a_frame_that_comes_twice_is_found(source: tuple[str, str], data: st.DataObject) -> None:
     place, key = data.draw(st.sampled_from(_numbered(*source)))
     frames = list(recording(source[1]))
@@ -146,6 +148,7 @@ def test_a_frame_that_comes_twice_is_found(source: tuple[str, str], data: st.Dat
 
 
 @given(SOURCES, st.data())
+@settings(deadline=None)
 def test_two_frames_in_the_wrong_order_are_found(source: tuple[str, str], data: st.DataObject) -> None:
     numbered = _numbered(*source)
     pairs = [

@@ -70,10 +70,11 @@ class GapFound:
 
 @dataclass(frozen=True, slots=True)
 class Resynced:
-    """Full state came for everything behind the gap of this number."""
+    """Full state came for everything behind the gap of this number; ``healed``: every number of it did, late."""
 
     gap_no: int
     key: str
+    healed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -295,10 +295,9 @@ class Link:
                 await self._record_gap(effect)
             case Resynced():
                 self._metrics.resyncs.add()
-                log.info("exchange_resynced", gap_no=effect.gap_no, key=effect.key)
-                await self._journal.tell(
-                    ExchangeResynced, connection=self._track.number, gap_no=effect.gap_no, key=effect.key
-                )
+                told = {"gap_no": effect.gap_no, "key": effect.key, "healed": effect.healed}
+                log.info("exchange_resynced", **told)
+                await self._journal.tell(ExchangeResynced, connection=self._track.number, **told)
             case Repeated():
                 self._metrics.repeats.add()
                 self._repeats += 1

@@ -5,7 +5,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.errors import ConfigError
@@ -80,6 +80,7 @@ def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
 
 
 @given(lines=st.lists(st.binary(max_size=60), max_size=5))
+@settings(deadline=None)
 def test_no_bytes_do_worse_than_a_config_error(
     lines: list[bytes], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.config.websocket import WebsocketSettings
@@ -102,6 +102,7 @@ def test_a_stream_as_it_was_sent_has_no_finding(rule: Rule) -> None:
 
 
 @given(rule=st.sampled_from(list(RULES.values())), data=st.data())
+@settings(deadline=None)
 def test_what_was_dropped_repeated_and_reordered_is_found_and_nothing_else(rule: Rule, data: st.DataObject) -> None:
     """Any frames in any order: what was found is what a ledger of all numbers says."""
     order = data.draw(st.lists(st.sampled_from(whole()), max_size=40))
@@ -124,6 +125,7 @@ def test_what_was_dropped_repeated_and_reordered_is_found_and_nothing_else(rule:
 
 
 @given(rule=st.sampled_from(list(RULES.values())), data=st.data())
+@settings(deadline=None)
 def test_each_single_fault_is_told_for_what_it_is(rule: Rule, data: st.DataObject) -> None:
     place = data.draw(st.integers(1, LENGTH - 2))
     order = whole()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ssmd_common.sequences import SequenceGap, SequenceTracker
 from ssmd_connector.causes import Cause
-from ssmd_connector.effects import Disconnect, GapFound, Ready, Repeated
+from ssmd_connector.effects import Disconnect, GapFound, Ready, Repeated, Resynced
 from ssmd_connector.venues.venue import Kind
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Dialogue", "Session", "State"]
 
 _NS_PER_S = 1_000_000_000
+_GAPS_FOLLOWED = 1024
 _NOTHING: tuple[Effect, ...] = ()
 
 
@@ -108,6 +109,7 @@ class Session:
         self._silence_ns = silence_ns
         self._tracker = SequenceTracker(starts_at=sequence_starts_at)
         self._holey = SequenceTracker(leaves_holes=True)
+        self._gaps: dict[tuple[str, int], int] = {}
         self._last_frame_ns = 0
         self.state = State.SUBSCRIBING
 
@@ -173,8 +175,14 @@ class Session:
         if finding is None:
             return None
         if not isinstance(finding, SequenceGap):
-            return [Repeated(finding)]
-        number = next(self._gap_numbers)
+            numbers = (self._gaps.pop((finding.key, after), None) for after in finding.healed)
+            return [
+                Repeated(finding),
+                *(Resynced(no, finding.key, healed=True) for no in numbers if no is not None),
+            ]
+        number = self._gaps[finding.key, finding.after_seq] = next(self._gap_numbers)
+        if len(self._gaps) > _GAPS_FOLLOWED:
+            del self._gaps[next(iter(self._gaps))]
         return [GapFound(number, finding), *self._settle(self._dialogue.gap(number, finding, now_ns))]
 
     def _settle(self, effects: list[Effect]) -> list[Effect]:

@@ -243,3 +243,11 @@ def test_no_order_of_frames_breaks_the_machine_and_the_end_is_final(moves: list[
             assert not any(isinstance(effect, Disconnect | Ready | Confirmed) for effect in effects)
         ended = ended or session.state is State.ENDED
         assert ended == (session.state is State.ENDED)
+
+
+def test_a_gap_whose_numbers_all_come_late_is_healed() -> None:
+    session = streaming()
+    found = [effect for seq in (6, 9, 5, 5, 4, 7, 10) for effect in delta(session, "A", seq)]
+    assert [effect.gap_no for effect in found if isinstance(effect, GapFound)] == [1, 2]
+    assert [effect for effect in found if isinstance(effect, Resynced)] == [Resynced(1, "sid:1", healed=True)]
+    assert len([effect for effect in found if isinstance(effect, Repeated)]) == 4

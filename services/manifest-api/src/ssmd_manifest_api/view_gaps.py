@@ -186,7 +186,7 @@ _UNKNOWN: Mapping[str, str] = {
 STATUSES: Mapping[str, str] = {
     "open": "Still open: its end is not known yet.",
     "resynced": "Resynced: a fresh snapshot made the state whole again; the updates between stay missing.",
-    "healed": "Healed: another capture of the same feed holds these frames.",
+    "healed": "Healed: nothing is missing any more; what was skipped came after all, late.",
     "permanent": "Permanent: it has ended, and what is missing stays missing.",
 }
 """How a gap stands."""
