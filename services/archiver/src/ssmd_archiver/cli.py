@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ssmd_archiver.certified import read_certificate, verify_certificate
 from ssmd_archiver.disk import Disk
 from ssmd_archiver.maintenance import rebuild_feed, seal_feed
 from ssmd_archiver.run import run_archiver
@@ -83,22 +84,25 @@ def verify(
     data: DataOption = None,
     feed: FeedOption = None,
     date: Annotated[str | None, typer.Option("--date", help="Only this day, as 2026-11-23.")] = None,
+    certificate: Annotated[
+        Path | None, typer.Option("--certificate", help="Hold the archive to this day's certificate, a JSON file.")
+    ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> int:
     """Re-check every hash, block, sequence and manifest. Exits 1 on any finding."""
+    if certificate is not None:
+        if feed is not None or date is not None:
+            raise ConfigError(
+                "cannot be combined with --feed or --date",
+                field="--certificate",
+                remedy="the certificate names both",
+            )
+        return _verify_certificate(_base(config, data), certificate, as_json=as_json)
     base, feeds = _archive(config, data, feed)
     day = _date(date)
     total = sum(_sizes(base, name, day) for name in feeds)
-    with Progress(
-        TextColumn("verifying"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-        transient=True,
-    ) as progress:
+    with _progress() as progress:
         task = progress.add_task("verify", total=total)
         reports = [
             verify_feed(base, name, date=day, progress=lambda read: progress.advance(task, read)) for name in feeds
@@ -110,6 +114,44 @@ def verify(
         for report in reports:
             _print_report(report)
     return 0 if clean else 1
+
+
+def _verify_certificate(base: Path, path: Path, *, as_json: bool) -> int:
+    certificate = read_certificate(path)
+    day = f"{certificate.feed}/{certificate.date}"
+    paths = [base / day / file.path for file in certificate.files]
+    total = sum(path.stat().st_size for path in paths if path.is_file())
+    with _progress() as progress:
+        task = progress.add_task("verify", total=total)
+        findings = verify_certificate(base, certificate, progress=lambda read: progress.advance(task, read))
+    if as_json:
+        found = {
+            "ok": not findings,
+            "root": certificate.root,
+            "findings": [asdict(finding) for finding in findings],
+        }
+        print(json.dumps(found, indent=2))  # noqa: T201
+    else:
+        lines = [
+            f"{day}: {_count(len(certificate.files), 'file')} of the certificate, {certificate.state}",
+            f"  root {certificate.root}",
+            *(f"  FINDING {finding.where}: {finding.problem}" for finding in findings),
+            "  verified" if not findings else f"  {_count(len(findings), 'finding')}",
+        ]
+        print("\n".join(lines))  # noqa: T201 - the CLI's voice
+    return 1 if findings else 0
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("verifying"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+        transient=True,
+    )
 
 
 @app.command()
@@ -140,13 +182,9 @@ def _config(path: Path | None) -> ArchiverConfig:
 
 def _archive(config: Path | None, data: Path | None, feed: str | None) -> tuple[Path, list[str]]:
     """Return the base folder and the feeds meant."""
-    if (config is None) == (data is None):
-        raise ConfigError("name one of --config and --data", remedy="--data is the archive's base folder")
+    base = _base(config, data)
     if config is not None:
-        loaded = load_archiver(config)
-        base, feed = loaded.storage.path, feed or loaded.subjects().feed
-    else:
-        base = data or Path()
+        feed = feed or load_archiver(config).subjects().feed
     feeds = list_feeds(base)
     if feed is not None:
         if feed not in feeds:
@@ -157,6 +195,14 @@ def _archive(config: Path | None, data: Path | None, feed: str | None) -> tuple[
     if not feeds:
         raise ConfigError("no archive here", file=str(base), remedy="name the folder that holds {feed}/{date}/")
     return base, feeds
+
+
+def _base(config: Path | None, data: Path | None) -> Path:
+    if config is not None and data is None:
+        return load_archiver(config).storage.path
+    if config is None and data is not None:
+        return data
+    raise ConfigError("name one of --config and --data", remedy="--data is the archive's base folder")
 
 
 def _date(text: str | None) -> dt.date | None:

@@ -15,7 +15,7 @@ from ssmd_common.archive.store import LocalStore
 from ssmd_common.config.calendar import Calendar
 from ssmd_common.service.health import Health
 from ssmd_common.service.telemetry import CONTENT_TYPE, Metrics
-from ssmd_manifest_api import downloads, pages, records_routes, routes
+from ssmd_manifest_api import certificates, downloads, pages, records_routes, routes
 from ssmd_manifest_api.auth import Guard
 from ssmd_manifest_api.catalog import Catalog
 from ssmd_manifest_api.config import ApiConfig
@@ -28,6 +28,19 @@ from ssmd_manifest_api.security import SecuredApp, count_escapes
 __all__ = ["SERVICE", "create_app"]
 
 SERVICE = "ssmd-manifest-api"
+
+_EXPOSED = (
+    "Accept-Ranges",
+    "Content-Disposition",
+    "Content-Range",
+    "ETag",
+    "Last-Modified",
+    "Link",
+    "Ssmd-Gaps",
+    "Ssmd-Next-Epoch",
+    "Ssmd-Next-Seq",
+)
+"""Headers a page of another origin may read."""
 
 _DESCRIPTION = """What an archive of market data holds and what it misses: manifests, files and gaps, read-only.
 
@@ -67,6 +80,7 @@ def create_app(
     traffic = Traffic(metrics)
     health = Health(SERVICE)
     health.ready.check("archive", catalog.why_not_ready)
+    app.state.catalog = catalog
     app.state.catalogs = {
         grant: catalog if grant.feeds is None else catalog.over(ScopedStore(store, grant.feeds))
         for grant in guard.grants
@@ -74,7 +88,14 @@ def create_app(
     app.state.express = Express(catalog, guard, traffic)
     install_problems(app, page=pages.problem_page)
     service = _service_router(health, metrics)
-    for router in (routes.router, downloads.router, records_routes.router, pages.router, service):
+    for router in (
+        routes.router,
+        certificates.router,
+        downloads.router,
+        records_routes.router,
+        pages.router,
+        service,
+    ):
         app.include_router(router)
         app.include_router(_heads(router))
     app.add_middleware(SecuredApp, guard=guard, escaped=escaped)
@@ -84,7 +105,7 @@ def create_app(
             allow_origins=config.cors_origins,
             allow_methods=["GET", "HEAD"],
             allow_headers=["Authorization", "If-None-Match", "If-Range", "Range"],
-            expose_headers=["Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Last-Modified"],
+            expose_headers=_EXPOSED,
         )
     app.add_middleware(MeasuredApp, traffic=traffic)
     return app
@@ -124,5 +145,6 @@ def _heads(router: APIRouter) -> APIRouter:
                 methods=["HEAD"],
                 response_model=None,
                 response_class=route.response_class,
+                route_class_override=type(route),
             )
     return heads

@@ -325,6 +325,7 @@ async def test_the_openapi_document_describes_every_route_and_its_problems(clien
         "/gaps/{feed}",
         "/gaps/{feed}/{date}",
         "/records/{feed}",
+        "/manifests/{feed}/{date}/certificate",
         "/conditions/{feed}",
         "/health",
         "/ready",

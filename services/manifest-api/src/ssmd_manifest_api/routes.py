@@ -13,6 +13,7 @@ from ssmd_manifest_api import models
 from ssmd_manifest_api.catalog import Catalog, Day
 from ssmd_manifest_api.condition import Reason
 from ssmd_manifest_api.conditional import REVALIDATE, not_modified, validators
+from ssmd_manifest_api.conditional_route import ConditionalRoute
 from ssmd_manifest_api.filters import GapFilter, SegmentFilter
 from ssmd_manifest_api.lookup import CatalogDep, known_day, known_feed, known_manifest, open_document
 from ssmd_manifest_api.parameters import (
@@ -29,7 +30,7 @@ from ssmd_manifest_api.problems import PROBLEM_RESPONSES
 
 __all__ = ["feed_entries", "router"]
 
-router = APIRouter()
+router = APIRouter(route_class=ConditionalRoute)
 
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Unchanged since the given ETag"}}
 
