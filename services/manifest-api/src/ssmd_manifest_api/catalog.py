@@ -206,6 +206,14 @@ class Catalog:
             )
         return days
 
+    def warm(self, stopped: Callable[[], bool]) -> None:
+        """Read every manifest once, so that no request has to; ends early once ``stopped`` says so."""
+        for feed in self.feeds():
+            for date in reversed(self.dates(feed)):
+                if stopped():
+                    return
+                self._known(DayKeys(feed, date))
+
     def has_day(self, feed: str, date: dt.date) -> bool:
         """Tell whether the archive holds this day of a feed it holds."""
         return date in self.dates(feed)
@@ -367,14 +375,16 @@ class Catalog:
         return wanted.to_ns is None or start_ns < wanted.to_ns
 
     def _known(self, day: DayKeys) -> tuple[DayFacts, _Summary | None]:
-        open_segments = len(self._stems(f"{day.folder}/{layout.OPEN}", layout.INDEX_SUFFIX))
         try:
             summary = self._summaries.get(day.manifest)
         except ArchiveError as error:
             return DayFacts(day.date, damage=error.problem), None
-        if summary is None:
-            return DayFacts(day.date, open_segments=open_segments), None
-        return replace(summary.facts, date=day.date, open_segments=open_segments), summary
+        if summary is not None and (summary.facts.complete_through_ns or 0) >= day_start_ns(day.date) + DAY_NS:
+            # Nothing will be added to a day that is whole, so nothing is open in it: a listing asks once less a day.
+            return summary.facts, summary
+        open_segments = len(self._stems(f"{day.folder}/{layout.OPEN}", layout.INDEX_SUFFIX))
+        facts = DayFacts(day.date) if summary is None else summary.facts
+        return replace(facts, open_segments=open_segments), summary
 
     def _tickers(self, day: DayKeys, name: str) -> frozenset[str]:
         evidence = self._evidence.get(day.sealed(name.removesuffix(layout.DATA_SUFFIX)).index)

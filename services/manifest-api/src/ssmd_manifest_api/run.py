@@ -80,8 +80,9 @@ async def serve(
     """
     listener = listen(address)
     metrics = Metrics(SERVICE, readers=otlp_readers())
+    app = create_app(data, metrics=metrics, config=config, calendars=calendars)
     settings = uvicorn.Config(
-        create_app(data, metrics=metrics, config=config, calendars=calendars),
+        app,
         http=ExpressProtocol,
         loop="none",
         ws="none",
@@ -99,10 +100,17 @@ async def serve(
         await stop.wait()
         server.should_exit = True
 
+    def warm() -> None:
+        # What cannot be read is told to who asks for it.
+        with contextlib.suppress(OSError):
+            app.state.catalog.warm(stop.is_set)
+
     waiter = asyncio.create_task(end_when_asked())
+    warming = asyncio.get_running_loop().run_in_executor(None, warm)
     try:
         await server.serve(sockets=[listener])
     finally:
         waiter.cancel()
+        await warming
         metrics.close()
     log.info("stopped", reason=stop.reason)

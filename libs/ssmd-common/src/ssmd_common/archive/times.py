@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from functools import lru_cache
 
 from ssmd_common.errors import WireError
 
@@ -13,7 +14,11 @@ SECOND_NS = 1_000_000_000
 DAY_NS = 86_400 * SECOND_NS
 
 _EPOCH = dt.date(1970, 1, 1)
-_RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)")
+_RFC3339 = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt]([01]\d|2[0-3]):([0-5]\d):([0-5]\d|60)(?:\.(\d{1,9})\d*)?"
+    r"([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
+    re.ASCII,
+)
 
 
 def date_of(ns: int) -> dt.date:
@@ -36,6 +41,8 @@ def to_rfc3339(ns: int) -> str:
 def from_rfc3339(text: str) -> int:
     """Return nanoseconds since the epoch of an RFC 3339 time; digits below a nanosecond are cut.
 
+    A leap second is the first one of the next minute.
+
     Raises:
         WireError: It is no such time.
     """
@@ -44,12 +51,16 @@ def from_rfc3339(text: str) -> int:
         raise WireError(f"{text!r} is not an RFC 3339 time", remedy="write it as 2026-11-23T06:16:18.5Z")
     year, month, day, hour, minute, second, fraction, zone = match.groups()
     try:
-        moment = dt.datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), tzinfo=dt.UTC)
+        day_ns = _day_ns(year, month, day)
     except ValueError as error:
         raise WireError(f"{text!r} is not an RFC 3339 time: {error}") from None
-    offset_s = 0
+    second_of_day = int(hour) * 3600 + int(minute) * 60 + int(second)
     if zone not in ("Z", "z"):
-        sign = -1 if zone[0] == "-" else 1
-        offset_s = sign * (int(zone[1:3]) * 3600 + int(zone[4:6]) * 60)
-    whole_s = int(moment.timestamp()) - offset_s
-    return whole_s * SECOND_NS + int((fraction or "").ljust(9, "0"))
+        offset_s = int(zone[1:3]) * 3600 + int(zone[4:6]) * 60
+        second_of_day += offset_s if zone[0] == "-" else -offset_s
+    return day_ns + second_of_day * SECOND_NS + (int(fraction.ljust(9, "0")) if fraction else 0)
+
+
+@lru_cache(1024)
+def _day_ns(year: str, month: str, day: str) -> int:
+    return day_start_ns(dt.date(int(year), int(month), int(day)))
