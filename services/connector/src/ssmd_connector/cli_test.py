@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gzip
+import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -50,7 +52,32 @@ def test_check_routes_recorded_frames_and_names_the_rest(tmp_path: Path) -> None
     frames.write_text('{"type":"trade","symbol":"A"}\nnot json\n')
     done = connector("check", *files(tmp_path), "--frames", frames)
     assert done.returncode == 1
-    assert "not routed: 1" in done.stdout
+    assert "not routed: line 2: JSON is malformed: invalid character (byte 4): not json" in done.stdout
+
+
+def test_check_needs_no_environment_and_tells_a_program_in_json(tmp_path: Path) -> None:
+    feed = files(tmp_path)[:2]
+    frames = tmp_path / "frames.jsonl.gz"
+    frames.write_bytes(gzip.compress(b'{"type":"trade","symbol":"A"}\n[]\n{"type":"hello"}\n'))
+    assert connector("check", *feed).returncode == 0
+    done = connector("check", *feed, "--frames", frames, "--json")
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    assert told["kinds"] == {"control": 1, "data": 2}
+    assert told["unverifiable"] == ["trade", "untyped"]
+    assert told["not_routed"] == [{"line": 2, "text": "no type in it: []"}]
+
+
+def test_check_refuses_what_it_cannot_read_in_one_line(tmp_path: Path) -> None:
+    feed = files(tmp_path)[:2]
+    for arguments, words in (
+        ((*feed, "--frames", tmp_path / "none"), "--frames: cannot be read: No such file or directory"),
+        ((*feed, "--json"), "--json: tells of frames, and none are given"),
+        (("--env", tmp_path / "env.yaml"), "--feed: missing"),
+    ):
+        done = connector("check", *arguments)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert words in done.stderr
 
 
 @pytest.mark.parametrize(
