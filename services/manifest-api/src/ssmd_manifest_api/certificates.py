@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 from typing import Annotated, Literal
 
@@ -11,13 +12,13 @@ from ssmd_common.archive.certificate import Certificate, encode_certificate, sha
 from ssmd_common.archive.certificate_store import day_settled, derive_certificate
 from ssmd_common.archive.layout import DayKeys
 from ssmd_common.archive.store import Store
-from ssmd_manifest_api.catalog import ManifestFile
+from ssmd_manifest_api.catalog import Catalog, ManifestFile
 from ssmd_manifest_api.conditional import REVALIDATE, etag_of, not_modified, validators
 from ssmd_manifest_api.lookup import CatalogDep, known_manifest
 from ssmd_manifest_api.parameters import DatePath, FeedPath
 from ssmd_manifest_api.problems import PROBLEM_RESPONSES
 
-__all__ = ["router"]
+__all__ = ["certificate_of", "router"]
 
 router = APIRouter()
 
@@ -50,6 +51,18 @@ class _Certificates:
 _certificates = _Certificates()
 
 
+def certificate_of(catalog: Catalog, feed: str, date: dt.date, manifest: ManifestFile) -> Certificate:
+    """Return the certificate of a day with this manifest; it reads every index of the day unless it is known.
+
+    Raises:
+        ArchiveError: The manifest is damaged, or an index is not the one it lists.
+    """
+    day = DayKeys(feed, date)
+    parsed = catalog.manifest(feed, date)
+    settled = parsed is not None and day_settled(catalog.store, day, parsed)
+    return _certificates.get(catalog.store, day, manifest, settled=settled)
+
+
 @router.get(
     "/manifests/{feed}/{date}/certificate",
     tags=["manifests"],
@@ -80,10 +93,7 @@ def get_certificate(
     type `urn:ssmd:problem:pending`.
     """
     manifest = known_manifest(catalog, feed, date)
-    day = DayKeys(feed, date)
-    parsed = catalog.manifest(feed, date)
-    settled = parsed is not None and day_settled(catalog.store, day, parsed)
-    certificate = _certificates.get(catalog.store, day, manifest, settled=settled)
+    certificate = certificate_of(catalog, feed, date, manifest)
     as_list = form == "sha256sum" or (form is None and _prefers_text(request.headers.get("accept", "")))
     body = sha256sum_list(certificate.files) if as_list else encode_certificate(certificate)
     etag = etag_of(body)

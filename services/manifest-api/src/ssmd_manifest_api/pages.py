@@ -16,10 +16,12 @@ from ssmd_common.archive.times import from_rfc3339
 from ssmd_common.errors import ArchiveError
 from ssmd_manifest_api import pages_assets
 from ssmd_manifest_api.catalog import Catalog, Day, OpenSegment
+from ssmd_manifest_api.certificates import certificate_of
 from ssmd_manifest_api.lookup import CatalogDep, known_day, known_feed
 from ssmd_manifest_api.pages_render import render
 from ssmd_manifest_api.parameters import DatePath, FeedPath
-from ssmd_manifest_api.view_calendar import MEANINGS, calendar_of, trouble
+from ssmd_manifest_api.view_calendar import ADVICE, MEANINGS, calendar_of, trouble
+from ssmd_manifest_api.view_certificate import CertificateView, certificate_view
 from ssmd_manifest_api.view_day import day_view
 from ssmd_manifest_api.view_docs import sections
 from ssmd_manifest_api.view_feed import FeedView, feed_view
@@ -34,6 +36,7 @@ router.include_router(pages_assets.router)
 log = structlog.get_logger()
 
 _MOST_TROUBLE = 30
+_CERTIFIED_FILES = 288
 _WEEKDAYS = [(name, name[:2]) for name in calendar.day_name]
 
 PageQuery = Annotated[int, Query(ge=1, le=1_000_000)]
@@ -89,9 +92,10 @@ def day(
     if date not in days:
         known_day(catalog, feed, date)
     found = days[date]
-    manifest, slices, remedy = None, [], ""
+    manifest, slices, certificate, remedy = None, [], None, ""
     try:
         manifest, slices = catalog.manifest(feed, date), catalog.slices(feed, date)
+        certificate = _certificate(catalog, feed, date)
     except ArchiveError as error:
         # The verdict says what is damaged; the page shows what can be read without it.
         remedy = error.remedy
@@ -121,6 +125,7 @@ def day(
         day=shown,
         live=live and shown.live,
         meaning=MEANINGS[found.verdict.condition],
+        advice=ADVICE[found.verdict.condition],
         reasons=[reason for reason in found.verdict.reasons if reason.gap_id is None],
         before=date - one if date - one in days else None,
         after=date + one if date + one in days else None,
@@ -129,6 +134,8 @@ def day(
         here_url=here_url,
         gaps_url=lambda page: here_url(gaps=page),
         files_url=lambda page: here_url(files=page),
+        base_url=str(request.base_url).rstrip("/"),
+        certificate=certificate,
         has_manifest=manifest is not None,
         complete_through=found.complete_through,
         anomalies=ANOMALIES,
@@ -162,6 +169,18 @@ def _feed(catalog: Catalog, name: str, days: list[Day]) -> FeedView:
     if sealed is not None:
         newest.append(from_rfc3339(sealed))
     return feed_view(name, days, newest_ns=max(newest, default=None), now_ns=catalog.now_ns())
+
+
+def _certificate(catalog: Catalog, feed: str, date: dt.date) -> CertificateView | None:
+    """Return a day's certificate; None for a day without files, or with so many that a page should not wait for it.
+
+    Raises:
+        ArchiveError: The manifest is damaged, or an index is not the one it lists.
+    """
+    manifest, file = catalog.manifest(feed, date), catalog.manifest_file(feed, date)
+    if manifest is None or file is None or not 0 < len(manifest.files) <= _CERTIFIED_FILES:
+        return None
+    return certificate_view(certificate_of(catalog, feed, date, file))
 
 
 def _opened(catalog: Catalog, feed: str, date: dt.date) -> list[OpenSegment]:

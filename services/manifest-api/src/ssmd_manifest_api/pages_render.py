@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from ssmd_common.archive.times import date_of, to_rfc3339
+from ssmd_common.archive.times import DAY_NS, date_of, day_start_ns, to_rfc3339
 from ssmd_manifest_api import view_text
 from ssmd_manifest_api.pages_assets import ASSETS
 
@@ -45,8 +45,11 @@ def _break_path(path: str) -> Markup:
     return Markup("<wbr>/").join(escape(part) for part in path.split("/"))
 
 
-def _date_of(ns: int) -> dt.date:
-    return date_of(ns)
+def _clock_of(ns: int, date: dt.date, end: bool) -> str:  # noqa: FBT001 - templates call filters by position
+    """Return a time of a day, with its date where it lies on another; an end at midnight is the day's own 24:00."""
+    if date_of(ns) == date:
+        return view_text.clock(ns)
+    return "24:00:00" if end and ns == day_start_ns(date) + DAY_NS else view_text.moment(ns)
 
 
 def _environment() -> Environment:
@@ -60,10 +63,10 @@ def _environment() -> Environment:
     environment.filters.update(
         break_path=_break_path,
         clock=view_text.clock,
+        clock_of=_clock_of,
         code_spans=_code_spans,
         compact=view_text.compact,
         count=view_text.count,
-        date=_date_of,
         day_name=view_text.day_name,
         moment=view_text.moment,
         number=view_text.number,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ssmd_manifest_api.catalog import Day
 
 __all__ = [
+    "ADVICE",
     "MEANINGS",
     "Calendar",
     "CalendarDay",
@@ -36,6 +37,21 @@ MEANINGS: Mapping[Condition, str] = {
     Condition.UNVERIFIABLE: "nothing is known to be missing, and nothing proves it",
 }
 """What a condition says of a day, in the order of the legend."""
+
+ADVICE: Mapping[Condition, str] = {
+    Condition.AVAILABLE: "",
+    Condition.DEGRADED: "Every gap is explained below, with its bounds and what can be done about it.",
+    Condition.PENDING: "What is sealed can be downloaded now; the rest comes as its segments are sealed.",
+    Condition.MISSING: (
+        "Find out whether connector and archiver ran: their logs tell. If the stream still holds the day, start "
+        "the archiver and it comes by itself; if the folder was moved away, bring it back."
+    ),
+    Condition.UNVERIFIABLE: (
+        "Use it as it is: no gap is known. Whoever needs proof captures this feed with a connector that numbers "
+        "its frames, and lets it stop in order."
+    ),
+}
+"""What to do with a day of each condition."""
 
 _STRIP_DAYS = 60
 _MONTHS = 12

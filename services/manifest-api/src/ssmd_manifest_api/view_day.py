@@ -170,7 +170,7 @@ def _facts(manifest: Manifest | None, opened: Sequence[OpenSegment]) -> list[Fac
         Fact(
             "Segments",
             number(len(files)),
-            f"a new one every {manifest.rotation_interval}" if manifest else "none is sealed yet",
+            f"a new one every {manifest.rotation_interval}" if manifest else "",
         ),
     ]
     if manifest is not None:
