@@ -112,7 +112,7 @@ def _print_routing(routing: Routing, out: Console) -> None:
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(routing.kinds.items()))
     gaps = sum(sequence.gaps for sequence in routing.sequences.values())
     out.print(
-        f"{routing.frames} frames: {kinds or 'none'}; {gaps} sequence gaps; {len(routing.lost)} not routed",
+        f"{routing.frames} frames: {kinds or 'none'}; sequence gaps: {gaps}; not routed: {len(routing.lost)}",
         markup=False,
     )
 
