@@ -202,6 +202,7 @@ async def _connect_and_capture(places: Places, marks: Marks, *, timed: bool) -> 
     spool = Spool(places.folder / "spool", max_bytes=limits.spool_bytes)
     publisher = Publisher(
         nc,
+        stream=STREAM,
         stream_limit=-1,
         window=limits.ack_window,
         ack_timeout_s=limits.ack_timeout_s,

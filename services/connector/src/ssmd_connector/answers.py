@@ -10,6 +10,7 @@ __all__ = ["DUPLICATE", "STORED", "Answer", "Verdict", "read_answer"]
 
 _STREAM_FULL = frozenset({10077, 10047, 10023})
 _TOO_LARGE = 10054
+_BAD_REQUEST = 400
 _BUSY = 429
 _UNAVAILABLE = 503
 
@@ -23,12 +24,19 @@ class Verdict(Enum):
     TOO_LARGE = "too_large"
     NO_STREAM = "no_stream"
     BUSY = "busy"
+    INVALID = "invalid"
+    OTHER_STREAM = "other_stream"
     OTHER = "other"
 
     @property
     def retry_after_s(self) -> float:
         """How long to wait before the message is sent again."""
         return 0.2 if self is Verdict.BUSY else 2.0
+
+    @property
+    def is_about_the_message(self) -> bool:
+        """Whether waiting alone heals nothing: it is this message the stream does not take."""
+        return self in (Verdict.TOO_LARGE, Verdict.INVALID)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -44,8 +52,9 @@ class _Error(msgspec.Struct):
     description: str = ""
 
 
-class _PubAck(msgspec.Struct):
+class _PubAck(msgspec.Struct, gc=False):
     error: _Error | None = None
+    stream: str = ""
     seq: int = 0
     duplicate: bool = False
 
@@ -58,8 +67,8 @@ DUPLICATE = Answer(Verdict.DUPLICATE)
 """The one answer that says the message was there already."""
 
 
-def read_answer(headers: bytes | None, payload: bytes) -> Answer:
-    """Read what came to a message's reply subject: a PubAck, an error, or the server's own status."""
+def read_answer(headers: bytes | None, payload: bytes, stream: str) -> Answer:
+    """Read what came to a message's reply subject: a PubAck of ``stream``, an error, or the server's own status."""
     if headers is not None and headers.startswith(_STATUS_LINE):
         return _read_status(headers)
     try:
@@ -70,6 +79,8 @@ def read_answer(headers: bytes | None, payload: bytes) -> Answer:
         return Answer(_verdict(ack.error), f"{ack.error.description} ({ack.error.err_code or ack.error.code})")
     if ack.seq <= 0:
         return Answer(Verdict.OTHER, "an answer without a sequence")
+    if ack.stream != stream:
+        return Answer(Verdict.OTHER_STREAM, f"stored in stream {ack.stream}, not in {stream}")
     return DUPLICATE if ack.duplicate else STORED
 
 
@@ -91,4 +102,6 @@ def _verdict(error: _Error) -> Verdict:
         return Verdict.TOO_LARGE
     if error.code == _BUSY:
         return Verdict.BUSY
+    if error.code == _BAD_REQUEST:
+        return Verdict.INVALID
     return Verdict.NO_STREAM if error.code == _UNAVAILABLE and not error.err_code else Verdict.OTHER

@@ -62,6 +62,12 @@ class Message(msgspec.Struct, frozen=True, gc=False):
         """What the server counts against ``max_payload``."""
         return len(self.headers) + len(self.payload)
 
+    @property
+    def msg_id(self) -> str:
+        """Its ``Nats-Msg-Id``; empty where it has none."""
+        fields = dict(line.split(b": ", 1) for line in self.headers.split(b"\r\n") if b": " in line)
+        return fields.get(MSG_ID_HEADER.encode(), b"").decode("ascii", "replace")
+
     def command(self, reply_prefix: bytes, token: int) -> bytes:
         """Return the protocol command that publishes it; its answer comes to the prefix and the token."""
         headers, payload = self.headers, self.payload
@@ -88,7 +94,10 @@ class Capture:
         self.session = session
         self._subjects = subjects
         self._events = 0
-        self._subject_cache: dict[tuple[str, str | None], tuple[bytes, str]] = {}
+        self._subject_cache: dict[tuple[str, str | None], tuple[bytes, bytes]] = {}
+        # The parts of a header block that stay the same from frame to frame, and what they were made for.
+        self._id_head, self._head_connection = b"", -1
+        self._received_line, self._line_ns = b"", -1
 
     def frame(
         self, route: Route, frame: bytes, *, connection: int, frame_no: int, received_ns: int, limit: int
@@ -128,7 +137,7 @@ class Capture:
     def substitute(self, message: Message, limit: int) -> Message:
         """Return what stands for a message the stream will not take for its size, under the same identity."""
         fields = dict(line.split(b": ", 1) for line in message.headers.split(b"\r\n") if b": " in line)
-        identity = fields.get(MSG_ID_HEADER.encode(), b"").decode("ascii", "replace")
+        identity = message.msg_id
         received_ns = fields.get(RECEIVED_NS_HEADER.encode(), b"0").decode("ascii", "replace")
         frame_id = parse_msg_id(identity)
         event = FrameOversize(
@@ -152,19 +161,22 @@ class Capture:
         subject, fields = self._subject_cache.get((route.type, route.ticker)) or self._place(route)
         if route.tickers:
             fields += _tickers_field(route.tickers)
-        headers = (
-            f"NATS/1.0\r\n{MSG_ID_HEADER}: {self.session}.{connection}.{frame_no}\r\n"
-            f"{RECEIVED_NS_HEADER}: {received_ns}\r\n{fields}\r\n"
-        )
-        return Message(subject, headers.encode("ascii"), frame, connection, frame_no)
+        if connection != self._head_connection:
+            self._head_connection = connection
+            self._id_head = f"NATS/1.0\r\n{MSG_ID_HEADER}: {self.session}.{connection}.".encode("ascii")
+        if received_ns != self._line_ns:
+            self._line_ns = received_ns
+            self._received_line = f"\r\n{RECEIVED_NS_HEADER}: {received_ns}\r\n".encode("ascii")
+        headers = b"%b%d%b%b\r\n" % (self._id_head, frame_no, self._received_line, fields)
+        return Message(subject, headers, frame, connection, frame_no)
 
-    def _place(self, route: Route) -> tuple[bytes, str]:
+    def _place(self, route: Route) -> tuple[bytes, bytes]:
         """Return the subject and the header fields that follow from type and ticker alone."""
         try:
             kind, subject_type = encode_token(route.type), route.subject_type
         except WireError:
             kind, subject_type = UNTYPED, UNTYPED
-        fields = f"{TYPE_HEADER}: {kind}\r\n"
+        fields = f"{TYPE_HEADER}: {kind}\r\n".encode("ascii")
         try:
             subject = self._subjects.json(subject_type, route.ticker)
         except WireError:
@@ -234,6 +246,6 @@ class Capture:
         return Message(subject, headers.encode("ascii"), payload, connection, frame_no)
 
 
-def _tickers_field(tickers: tuple[str, ...]) -> str:
+def _tickers_field(tickers: tuple[str, ...]) -> bytes:
     value = encode_tickers(list(tickers))
-    return f"{TICKERS_HEADER}: {value}\r\n" if len(value) <= MAX_TICKERS_HEADER_BYTES else ""
+    return f"{TICKERS_HEADER}: {value}\r\n".encode("ascii") if len(value) <= MAX_TICKERS_HEADER_BYTES else b""

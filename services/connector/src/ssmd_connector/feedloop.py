@@ -139,11 +139,12 @@ class FeedLoop:
         Ends are recorded in the order in which the connections ended: the lock lets its waiters in as they came.
         """
         async with self._close_order:
-            while not self._journal.is_acknowledged(track):
+            while not self._journal.is_settled(track):
                 if self._stop is not None and self._stop.is_set():
                     if self._give_up_at is None:
                         self._give_up_at = time.monotonic() + self._plan.drain_s
                     if time.monotonic() >= self._give_up_at or self._publisher.is_parked:
+                        self._publisher.shed(track.number)
                         break
                 await asyncio.sleep(_SETTLE_TICK_S)
             await self._journal.close_track(track, ended)

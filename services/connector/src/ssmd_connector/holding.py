@@ -7,18 +7,21 @@ a message once it and all before it are acknowledged.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 
+from ssmd_common.ranges import Ranges
 from ssmd_connector.capture import Message
-from ssmd_connector.spool import Mark
+from ssmd_connector.spool import EVENT_RESERVE_BYTES, Mark
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
+    from ssmd_common.ranges import Range
     from ssmd_common.service.telemetry import CounterSeries
     from ssmd_connector.spool import Spool
 
@@ -27,6 +30,7 @@ __all__ = ["Entry", "Holding"]
 log = structlog.get_logger()
 
 _BLOCK_BYTES = 512 * 1024
+_DISK_RETRY_S = 5.0
 _ENTRY_OVERHEAD_BYTES = 300
 """What a held message costs beside its bytes, so that the memory bound holds for small ones too."""
 
@@ -40,6 +44,8 @@ class Entry(msgspec.Struct, gc=False):
         mark: Where it ends in the spool it was read from; None where it never was there.
         due: When its answer is overdue, by the monotonic clock.
         attempts: How often it was sent in vain.
+        refused: How often the stream said that it is this message it does not take.
+        refused_at: When it said so first, by the monotonic clock.
     """
 
     message: Message
@@ -47,6 +53,8 @@ class Entry(msgspec.Struct, gc=False):
     mark: Mark | None = None
     due: float = 0.0
     attempts: int = 0
+    refused: int = 0
+    refused_at: float = 0.0
 
 
 class Holding:
@@ -67,7 +75,7 @@ class Holding:
         self.waiting: deque[Entry] = deque()
         self._memory_bytes = memory_bytes
         self._spool = spool
-        self._spool_failed = False
+        self._refused_at: float | None = None
         self._spooled = spooled
         self._from_spool: deque[tuple[int, Mark]] = deque()
 
@@ -84,7 +92,8 @@ class Holding:
     @property
     def can_spill(self) -> bool:
         """Whether there is a spool that works."""
-        return self._spool is not None and not self._spool_failed
+        refused_at = self._refused_at
+        return self._spool is not None and (refused_at is None or time.monotonic() - refused_at >= _DISK_RETRY_S)
 
     @property
     def has_room(self) -> bool:
@@ -100,7 +109,12 @@ class Holding:
         if spool is not None and spool.has_unread and not self.waiting and self._append([message]):
             return True
         size = message.size + _ENTRY_OVERHEAD_BYTES
-        if self.memory_used + size > self._memory_bytes and self.memory_used:
+        used = self.memory_used + size
+        if (
+            used > self._memory_bytes
+            and self.memory_used
+            and (message.frame_no or used > self._memory_bytes + EVENT_RESERVE_BYTES)
+        ):
             return False
         self.memory_used += size
         self.waiting.append(Entry(message, size))
@@ -180,17 +194,35 @@ class Holding:
             log.warning("spooling", messages=count, connected=connected)
         return count > 0
 
+    def shed(self, connection: int) -> list[Range]:
+        """Let go of a connection's frames that wait in memory; return their numbers."""
+        shed = Ranges()
+        kept: deque[Entry] = deque()
+        for entry in self.waiting:
+            message = entry.message
+            if message.frame_no and message.connection == connection:
+                shed.add(message.frame_no)
+                self.memory_used -= entry.size
+            else:
+                kept.append(entry)
+        self.waiting = kept
+        return shed.pairs()
+
     def _append(self, messages: list[Message]) -> int:
         """Write to the spool and return how many it took; a disk that refuses takes none."""
         spool = self._spool
-        if spool is None or self._spool_failed or not spool.has_room(messages[0]):
+        if spool is None or not self.can_spill or not spool.has_room(messages[0]):
             return 0
         try:
             count = spool.append(messages)
         except OSError as error:
-            self._spool_failed = True
-            remedy = "free the disk and start the connector again; until then memory is the only room"
-            log.error("spool_failed", error=error.strerror, remedy=remedy)  # noqa: TRY400 - the reason says it all
+            if self._refused_at is None:
+                remedy = "free the disk; it is tried again, and until then memory is the only room"
+                log.error("spool_failed", error=error.strerror, remedy=remedy)  # noqa: TRY400 - the reason says it all
+            self._refused_at = time.monotonic()
             return 0
+        if self._refused_at is not None:
+            self._refused_at = None
+            log.info("spool_works_again")
         self._spooled.add(count)
         return count

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ssmd_common.events import CaptureEvent, ConnectionClosed, ConnectionState, Heartbeat
+from ssmd_common.ranges import range_total
 from ssmd_connector.venues.venue import Kind
 
 if TYPE_CHECKING:
@@ -29,28 +30,12 @@ class Track:
     Attributes:
         number: Its number in the session.
         frames: Frames received.
-        lost: Half-open ranges of frame numbers that could not be kept.
         unverifiable: Types received of which a loss at the exchange cannot be seen.
     """
 
     number: int
     frames: int = 0
-    lost: tuple[tuple[int, int], ...] = ()
     unverifiable: set[str] = field(default_factory=set)
-
-    @property
-    def lost_total(self) -> int:
-        """How many frames could not be kept."""
-        return sum(end - first for first, end in self.lost)
-
-    def lose(self, count: int) -> None:
-        """Take note of the next ``count`` frames as received, and lost."""
-        first, end = self.frames + 1, self.frames + 1 + count
-        self.frames += count
-        if self.lost and self.lost[-1][1] == first:
-            first = self.lost[-1][0]
-            self.lost = self.lost[:-1]
-        self.lost += ((first, end),)
 
     def add_unverifiable(self, route: Route) -> None:
         """Take note of a frame without a sequence that shows losses; of data alone, and of so many types."""
@@ -107,9 +92,16 @@ class Journal:
         event = Heartbeat(session=self._capture.session, at_ns=time.time_ns(), connections=states)
         return self._publisher.try_put(self._capture.event(event))
 
-    def is_acknowledged(self, track: Track) -> bool:
-        """Whether every frame of the connection has its PubAck, but those that could not be kept."""
-        return self._ledger.count(track.number) + track.lost_total >= track.frames
+    def is_settled(self, track: Track) -> bool:
+        """Whether every frame of the connection has its PubAck, or is known to be lost."""
+        return self._ledger.settled(track.number) >= track.frames
+
+    def lose(self, track: Track, count: int) -> int:
+        """Take note of the next ``count`` frames as received and lost; return how many are lost up to now."""
+        first = track.frames + 1
+        track.frames += count
+        self._ledger.lose(track.number, first, track.frames + 1)
+        return range_total(self._ledger.lost(track.number))
 
     async def close_track(self, track: Track, ended: Ended) -> None:
         """Publish the end of a connection, with how far its frames are acknowledged now."""
@@ -121,7 +113,7 @@ class Journal:
             reason=ended.reason,
             frames=track.frames,
             acked_through=self._ledger.through(track.number),
-            lost=list(track.lost),
+            lost=self._ledger.lost(track.number),
             unverifiable=sorted(track.unverifiable),
         )
         self.frames_of_closed += track.frames

@@ -241,12 +241,11 @@ class Link:
 
     def _discard(self, count: int) -> None:
         """Count frames there is no room for; once there is room again a new connection takes over."""
-        self._track.lose(count)
+        lost = self._journal.lose(self._track, count)
         self.session.excuse_silence(time.monotonic_ns())
         if self._publisher.has_room and not self._decided.done():
-            told = f"{self._track.lost_total} frames not kept: {_FULL}"
-            log.error("frames_lost", connection=self._track.number, frames=self._track.lost_total, reason=_FULL)
-            self._decided.set_result(Ended(Cause.BACKLOG_FULL, None, told))
+            log.error("frames_lost", connection=self._track.number, frames=lost, reason=_FULL)
+            self._decided.set_result(Ended(Cause.BACKLOG_FULL, None, f"{lost} frames not kept: {_FULL}"))
 
     async def _tick(self) -> None:
         while True:

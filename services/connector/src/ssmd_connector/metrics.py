@@ -43,6 +43,9 @@ class ConnectorMetrics:
             "Error answers of JetStream to a message",
             [{"reason": verdict.value} for verdict in _REFUSALS],
         )
+        self.set_aside = counter(
+            f"{prefix}messages_set_aside", "{message}", "Messages given up: the stream takes others, and never them"
+        ).labelled()
         self.connections = counter(f"{prefix}connections", "{connection}", "Sockets opened").labelled()
         self.disconnects = counter(
             f"{prefix}disconnects",

@@ -43,6 +43,7 @@ _PROBE_WINDOW = 16
 _UNRESPONSIVE_TIMEOUTS = 3
 _MAX_BACKOFF_DOUBLINGS = 4
 _SUBSTITUTE_BYTES = 1024
+_MAX_REFUSALS = 5
 
 
 class Publisher:
@@ -50,6 +51,7 @@ class Publisher:
 
     Args:
         nc: The connection.
+        stream: The stream that has to acknowledge.
         stream_limit: Largest message the stream takes, in bytes; -1 without a limit.
         window: Most messages in flight.
         ack_timeout_s: How long to wait for an answer before a message is sent again.
@@ -64,6 +66,7 @@ class Publisher:
         self,
         nc: NatsClient,
         *,
+        stream: str,
         stream_limit: int,
         window: int,
         ack_timeout_s: float,
@@ -74,6 +77,7 @@ class Publisher:
         metrics: ConnectorMetrics,
     ) -> None:
         self._nc = nc
+        self._stream = stream
         self._stream_limit = stream_limit
         self._window = window
         self._window_now = window
@@ -84,6 +88,7 @@ class Publisher:
         self._metrics = metrics
         self._pubacks = metrics.pubacks
         self._token = 0
+        self._shed = 0
         self._in_flight: dict[int, Entry] = {}
         self._work = asyncio.Event()
         self._room = asyncio.Event()
@@ -121,8 +126,10 @@ class Publisher:
 
     @property
     def is_parked(self) -> bool:
-        """Whether NATS is away and all that is held lies on disk: waiting for acknowledgements is in vain."""
-        return self._is_away(time.monotonic()) and not self.unacknowledged and self.is_spooling
+        """Whether nothing is stored and all that is held lies on disk: waiting for acknowledgements is in vain."""
+        if self._holding.waiting or not self.is_spooling or not self._is_stalled(time.monotonic()):
+            return False
+        return all(entry.mark is not None for entry in self._in_flight.values())
 
     @property
     def unacknowledged(self) -> int:
@@ -176,7 +183,15 @@ class Publisher:
         """Move what is left in memory to the spool before the process ends; return how much could not be kept."""
         self._recall()
         self._holding.spill(connected=self._nc.is_connected)
-        return len(self._holding.waiting)
+        return len(self._holding.waiting) + self._shed
+
+    def shed(self, connection: int) -> None:
+        """Move what is in memory to the spool before the process ends, and record the frames it has no room for."""
+        self._recall()
+        self._holding.spill(connected=self._nc.is_connected)
+        for first, end in self._holding.shed(connection):
+            self._shed += end - first
+            self._ledger.lose(connection, first, end)
 
     def on_disconnected(self) -> None:
         """Take note that the connection is lost: what is in flight has to be sent again."""
@@ -204,7 +219,8 @@ class Publisher:
 
     async def _write(self, entries: list[Entry]) -> None:
         now = time.monotonic()
-        limit, token, in_flight = self.limit, self._token, self._in_flight
+        due = now + self._ack_timeout_s
+        limit, token, in_flight, reply_prefix = self.limit, self._token, self._in_flight, self._reply_prefix
         self._sampled[token + 1] = now
         parts: list[bytes] = []
         fresh = 0
@@ -216,18 +232,18 @@ class Publisher:
             in_flight[token] = entry
             if entry.mark is not None:
                 self._holding.sent(token, entry.mark)
-            self._arm(entry, now)
-            fresh += not entry.attempts
-            parts.append(entry.message.command(self._reply_prefix, token))
+            if entry.attempts:
+                self._arm(entry, now)
+            else:
+                entry.due = due
+                fresh += 1
+            parts.append(entry.message.command(reply_prefix, token))
         self._token = token
         self._metrics.messages_published.add(fresh)
         await self._nc.write_block(b"".join(parts))
 
     def _arm(self, entry: Entry, now: float) -> None:
-        timeout_s = self._ack_timeout_s
-        if entry.attempts:
-            timeout_s *= 2 ** min(entry.attempts, _MAX_BACKOFF_DOUBLINGS)
-        entry.due = now + timeout_s
+        entry.due = now + self._ack_timeout_s * 2 ** min(entry.attempts, _MAX_BACKOFF_DOUBLINGS)
 
     def _on_answer(self, subject: bytes, _reply: bytes, headers: bytes | None, payload: bytes) -> None:
         """Match an answer to its message; called from the client's read loop, so it must not raise."""
@@ -237,14 +253,13 @@ class Publisher:
         if entry is None:
             return
         self._answered = True
-        answer = read_answer(headers, payload)
-        if answer is STORED:
-            self._take_stored(token, entry)
-        elif answer is DUPLICATE:
+        answer = read_answer(headers, payload, self._stream)
+        if answer is not STORED:
+            if answer is not DUPLICATE:
+                self._refused(token, entry, answer.verdict, answer.text)
+                return
             self._metrics.duplicates.add()
-            self._take_stored(token, entry)
-        else:
-            self._refused(entry, answer.verdict, answer.text)
+        self._take_stored(token, entry)
 
     def _take_stored(self, token: int, entry: Entry) -> None:
         del self._in_flight[token]
@@ -264,13 +279,30 @@ class Publisher:
             self._refusals.end()
         self._work.set()
 
-    def _refused(self, entry: Entry, verdict: Verdict, text: str) -> None:
+    def _refused(self, token: int, entry: Entry, verdict: Verdict, text: str) -> None:
         now = time.monotonic()
         self._refusals.take(verdict, text, unacknowledged=self.unacknowledged)
         entry.due = now + verdict.retry_after_s
         if verdict is Verdict.TOO_LARGE and len(entry.message.payload) > _SUBSTITUTE_BYTES:
             self._replace(entry, self.limit)
             entry.due = now
+        elif verdict.is_about_the_message:
+            entry.refused_at = entry.refused_at or now
+            entry.refused += 1
+            # Where nothing else is stored either it is not the message, whatever the answer says.
+            if entry.refused > _MAX_REFUSALS and self._last_stored_at > entry.refused_at:
+                self._set_aside(token, entry, text)
+
+    def _set_aside(self, token: int, entry: Entry, text: str) -> None:
+        """Give up a message the stream will never take, so that the others do not wait behind it."""
+        message = entry.message
+        del self._in_flight[token]
+        self._holding.memory_used -= entry.size
+        self._metrics.set_aside.add()
+        log.error("message_set_aside", msg_id=message.msg_id, answer=text, bytes=message.size)
+        if message.frame_no:
+            self._ledger.lose(message.connection, message.frame_no, message.frame_no + 1)
+        self._work.set()
 
     def _replace(self, entry: Entry, limit: int) -> None:
         """Put the message that tells of a frame too large in its place."""

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ssmd_common.config.nats import NatsSettings
-from ssmd_common.events import FrameOversize, decode_event
+from ssmd_common.events import FrameOversize, Heartbeat, decode_event
 from ssmd_common.frames import FrameId, parse_msg_id
 from ssmd_common.nats.connection import NatsClient, close, connect
 from ssmd_common.nats.streams import StreamLimits, direct_get, ensure_stream, stream_info
@@ -71,6 +71,7 @@ async def bench(
     limits: StreamLimits | None = None,
     stream_limit: int = -1,
     create: bool = True,
+    url: str = "",
 ) -> AsyncIterator[Bench]:
     metrics = ConnectorMetrics(Metrics("test"))
     ledger = Ledger()
@@ -86,11 +87,12 @@ async def bench(
         for publisher in holder:
             publisher.on_reconnected()
 
-    nc = await connect(NatsSettings(url=server.url), name="test", on_disconnected=lost, on_reconnected=back)
+    nc = await connect(NatsSettings(url=url or server.url), name="test", on_disconnected=lost, on_reconnected=back)
     if create:
         await ensure_stream(nc, "DEV", (SUBJECTS.data_filter, SUBJECTS.capture_filter), create=True, limits=limits)
     publisher = Publisher(
         nc,
+        stream="DEV",
         stream_limit=stream_limit,
         window=window,
         ack_timeout_s=1.0,
@@ -111,6 +113,13 @@ async def bench(
         if spool is not None:
             spool.close()
         await close(nc)
+
+
+async def idle(b: Bench) -> None:
+    """Wait until everything has its PubAck, also where that was in vain before."""
+    async with asyncio.timeout(30):
+        while not b.publisher.is_idle:  # noqa: ASYNC110 - the publisher's own event tells also of other things
+            await asyncio.sleep(0.02)
 
 
 async def stored_frames(nc: NatsClient) -> list[int]:
@@ -150,7 +159,7 @@ async def test_a_killed_server_costs_nothing_and_doubles_nothing(nats_server: Na
         assert b.publisher.is_spooling
         nats_server.start()
         await b.put(500)
-        assert await b.publisher.drained(40)
+        await idle(b)
         assert b.ledger.through(1) == 5000
         frames = await stored_frames(b.nc)
         assert sorted(frames) == list(range(1, 5001))
@@ -167,7 +176,7 @@ async def test_without_a_spool_the_reader_waits_and_nothing_is_lost(nats_server:
         nats_server.start()
         async with asyncio.timeout(30):
             await putting
-        assert await b.publisher.drained(20)
+        await idle(b)
         assert sorted(await stored_frames(b.nc)) == list(range(1, 551))
 
 
@@ -194,7 +203,7 @@ async def test_memory_and_spool_full_stop_the_reader(nats_server: NatsServer, tm
         nats_server.start()
         async with asyncio.timeout(40):
             await putting
-        assert await b.publisher.drained(20)
+        await idle(b)
         assert sorted(await stored_frames(b.nc)) == list(range(1, 501))
 
 
@@ -208,7 +217,7 @@ async def test_a_full_stream_is_waited_for_with_one_line(
         assert b.metrics.refusals.labelled(reason="full").read() > 0
         config = dict((await stream_info(b.nc, "DEV")).config)
         await b.nc.request("$JS.API.STREAM.UPDATE.DEV", json.dumps(config | {"max_bytes": 1 << 20}).encode())
-        assert await b.publisher.drained(20)
+        await idle(b)
         assert sorted(await stored_frames(b.nc)) == list(range(1, 201))
     assert capfd.readouterr().out.count("publish_stream_full") <= 2
 
@@ -247,3 +256,104 @@ async def test_a_message_above_the_servers_limit_never_reaches_the_socket(nats_s
         message = await direct_get(b.nc, "DEV", seq=1)
         assert message is not None
         assert message.subject == "dev.kalshi.capture.frame_oversize"
+
+
+async def test_what_the_stream_takes_never_is_set_aside_with_its_number_and_holds_up_nothing(
+    nats_server: NatsServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # Small enough for the frames, too small for the event that stands for a large one.
+    spool = Spool(tmp_path / "s", max_bytes=1 << 22)
+    async with bench(nats_server, spool=spool, limits=StreamLimits(max_msg_size=200)) as b:
+        await b.put(5)
+        await b.put(1, size=3000)
+        async with asyncio.timeout(60):
+            while b.metrics.set_aside.read() == 0:
+                await b.put(1)
+                await asyncio.sleep(0.1)
+        assert await b.publisher.drained(20)
+        assert b.ledger.lost(1) == [(6, 7)]
+        assert b.ledger.settled(1) == b.sent
+        assert await stored_frames(b.nc) == [number for number in range(1, b.sent + 1) if number != 6]
+    (line,) = (line for line in capfd.readouterr().out.splitlines() if "message_set_aside" in line)
+    assert "host-1.1.6" in line
+
+
+async def test_a_stream_that_takes_nothing_costs_no_message(nats_server: NatsServer, tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s", max_bytes=1 << 22)
+    async with bench(nats_server, spool=spool, limits=StreamLimits(max_msg_size=20)) as b:
+        await b.put(20)
+        await asyncio.sleep(3)
+        assert b.metrics.refusals.labelled(reason="too_large").read() > 0
+        config = dict((await stream_info(b.nc, "DEV")).config)
+        await b.nc.request("$JS.API.STREAM.UPDATE.DEV", json.dumps(config | {"max_msg_size": -1}).encode())
+        await idle(b)
+        assert (b.ledger.through(1), b.metrics.set_aside.read()) == (20, 0)
+
+
+async def test_an_answer_of_another_stream_is_no_acknowledgement(
+    nats_server: NatsServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with bench(nats_server, create=False) as b:
+        await ensure_stream(b.nc, "OTHER", (SUBJECTS.data_filter, SUBJECTS.capture_filter), create=True)
+        await b.put(3)
+        assert not await b.publisher.drained(1)
+        assert b.ledger.through(1) == 0
+        assert b.metrics.refusals.labelled(reason="other_stream").read() >= 3
+        await b.nc.request("$JS.API.STREAM.DELETE.OTHER", b"")
+        await ensure_stream(b.nc, "DEV", (SUBJECTS.data_filter, SUBJECTS.capture_filter), create=True)
+        assert await b.publisher.drained(20)
+        assert await stored_frames(b.nc) == [1, 2, 3]
+    assert "stored in stream OTHER, not in DEV" in capfd.readouterr().out
+
+
+async def test_frames_that_find_no_room_before_the_end_are_counted(nats_server: NatsServer, tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s", max_bytes=8_000)
+    async with bench(nats_server, spool=spool, memory_bytes=100_000) as b:
+        nats_server.kill()
+        await b.put(100)
+        b.publisher.shed(1)
+        ((first, end),) = b.ledger.lost(1)
+        assert (end, b.publisher.keep_rest()) == (101, 101 - first)
+        kept = spool.size_bytes
+        assert kept <= 8_000
+        # The record of the loss finds room all the same.
+        told = b.capture.event(Heartbeat(session="host-1", at_ns=1, connections=[]))
+        assert b.publisher.try_put(told)
+        assert b.publisher.keep_rest() == 101 - first
+        assert spool.size_bytes > kept
+    nats_server.start()
+    async with bench(nats_server, spool=Spool(tmp_path / "s", max_bytes=8_000)) as b:
+        assert await b.publisher.drained(20)
+        info = await stream_info(b.nc, "DEV")
+        assert info.messages == first
+
+
+async def test_acknowledgements_that_stay_away_end_in_a_new_connection(nats_server: NatsServer) -> None:
+    """A server that takes everything and answers nothing: only the connection is at fault."""
+    deaf = False
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        while data := await reader.read(1 << 16):
+            if not (deaf and number == 1 and b"PubAck" not in data and b'"seq"' in data):
+                writer.write(data)
+        writer.close()
+
+    count = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        count += 1
+        back_reader, back_writer = await asyncio.open_connection("127.0.0.1", nats_server.port)
+        with suppress(OSError):
+            await asyncio.gather(pump(reader, back_writer, 0), pump(back_reader, writer, count))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as proxy:
+        port = proxy.sockets[0].getsockname()[1]
+        async with bench(nats_server, url=f"nats://127.0.0.1:{port}") as b:
+            await b.put(10)
+            assert await b.publisher.drained(10)
+            deaf = True
+            await b.put(10)
+            await idle(b)
+            assert (count, b.ledger.through(1)) == (2, 20)
+            assert await stored_frames(b.nc) == list(range(1, 21))

@@ -22,6 +22,8 @@ _EVENT_OF = {
     Verdict.TOO_LARGE: "publish_too_large",
     Verdict.NO_STREAM: "publish_no_stream",
     Verdict.BUSY: "publish_busy",
+    Verdict.INVALID: "publish_invalid",
+    Verdict.OTHER_STREAM: "publish_other_stream",
     Verdict.OTHER: "publish_refused",
 }
 

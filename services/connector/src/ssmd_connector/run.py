@@ -102,6 +102,7 @@ class _Service:
         self._capture = Capture(new_session(plan.instance), plan.env.subjects())
         self._publisher = connected.publisher = Publisher(
             connected.nc,
+            stream=plan.env.transport.stream,
             stream_limit=info.max_msg_size,
             window=limits.ack_window,
             ack_timeout_s=limits.ack_timeout_s,

@@ -1,18 +1,20 @@
 """Where messages wait on disk while NATS is away: append-only files, replayed in order, surviving the process.
 
 A record is ``length, crc32, connection, frame_no, subject length, headers length`` and the three byte strings.
-It is in the file when :meth:`Spool.append` returns (a killed process loses none; the machine's power is another
-matter, files are synced when they are full and at the end). Files are deleted once everything in them has its
-PubAck; how far the first one is done stands in ``head``, and what is sent twice after a crash JetStream or the
-archiver drops by its message id.
+It is in the file when :meth:`Spool.append` returns: a killed process loses none. The machine's power is another
+matter: a thread syncs the file a second after it was written to, at the latest, and when it is full. Files are
+deleted once everything in them has its PubAck; how far the first one is done stands in ``head``, and what is sent
+twice after a crash JetStream or the archiver drops by its message id.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+import time
 import zlib
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,12 +28,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["Mark", "Spool"]
+__all__ = ["EVENT_RESERVE_BYTES", "Mark", "Spool"]
 
 log = structlog.get_logger()
 
 _HEAD = struct.Struct("<IIIQII")
 _FILE_BYTES = 16 << 20
+_SYNC_EVERY_S = 1.0
+EVENT_RESERVE_BYTES = 256 << 10
+"""Room beyond every bound for what tells of the capture: a full spool still takes the record of what was lost."""
 _SUFFIX = ".spool"
 
 
@@ -50,6 +55,10 @@ class Spool:
         folder: Where its files lie; made when missing.
         max_bytes: Bound of what it holds.
         file_bytes: Size at which the next file begins.
+
+    Attributes:
+        max_bytes: Bound of what it holds; events may go beyond by :data:`EVENT_RESERVE_BYTES`.
+        size_bytes: What it holds on disk, acknowledged parts of the first file among it.
 
     Raises:
         ConfigError: The folder cannot be used, or another process uses it.
@@ -77,17 +86,15 @@ class Spool:
             ) from None
         numbers = sorted(int(path.stem) for path in folder.glob(f"*{_SUFFIX}") if path.stem.isdecimal())
         self._sizes: dict[int, int] = {number: self._path(number).stat().st_size for number in numbers}
+        self.size_bytes = sum(self._sizes.values())
         self._first_own = numbers[-1] + 1 if numbers else 1
         self._head = self._load_head(numbers[0] if numbers else self._first_own)
         self._cursor = self._head
         self._write_no = self._first_own
         self._write_fd: int | None = None
+        self._syncer = ThreadPoolExecutor(1, "spool-sync")
+        self._synced_at = time.monotonic()
         self._read_ahead: deque[tuple[Message, Mark]] = deque()
-
-    @property
-    def size_bytes(self) -> int:
-        """What it holds on disk, acknowledged parts of the first file among it."""
-        return sum(self._sizes.values())
 
     @property
     def is_empty(self) -> bool:
@@ -101,7 +108,8 @@ class Spool:
 
     def has_room(self, message: Message) -> bool:
         """Whether :meth:`append` would take this message."""
-        return self.size_bytes + _HEAD.size + len(message.subject) + message.size <= self.max_bytes
+        size = _HEAD.size + len(message.subject) + message.size
+        return self.size_bytes + size <= self._bound(message)
 
     def append(self, messages: Iterable[Message]) -> int:
         """Write messages behind all others, as many as there is room for, and return how many.
@@ -115,7 +123,7 @@ class Spool:
         for message in messages:
             record = _encode(message)
             size += len(record)
-            if size > self.max_bytes:
+            if size > self._bound(message):
                 break
             chunk.append(record)
             count += 1
@@ -157,7 +165,11 @@ class Spool:
     def close(self) -> None:
         """Sync and let go of the folder."""
         self._close_write()
+        self._syncer.shutdown(wait=True)
         self._lock.release()
+
+    def _bound(self, message: Message) -> int:
+        return self.max_bytes if message.frame_no else self.max_bytes + EVENT_RESERVE_BYTES
 
     @property
     def _end(self) -> Mark:
@@ -177,14 +189,21 @@ class Spool:
             os.ftruncate(self._write_fd, before)
             raise
         self._sizes[self._write_no] = before + len(data)
+        self.size_bytes += len(data)
+        now = time.monotonic()
         if self._sizes[self._write_no] >= self._file_bytes:
             self._close_write()
+        elif now - self._synced_at >= _SYNC_EVERY_S:
+            self._synced_at = now
+            # Another descriptor: this one may be closed before the thread comes to it.
+            self._syncer.submit(_sync_and_close, os.dup(self._write_fd))
 
     def _close_write(self, *, sync: bool = True) -> None:
         if self._write_fd is not None:
             if sync:
-                os.fsync(self._write_fd)
-            os.close(self._write_fd)
+                self._syncer.submit(_sync_and_close, self._write_fd)
+            else:
+                os.close(self._write_fd)
             self._write_fd = None
             self._write_no += 1
 
@@ -220,11 +239,12 @@ class Spool:
         name = self._path(number).name
         log.error("spool_damaged", file=name, offset=offset, lost_bytes=self._sizes[number] - offset)
         os.truncate(self._path(number), offset)
+        self.size_bytes -= self._sizes[number] - offset
         self._sizes[number] = offset
 
     def _delete(self, number: int) -> None:
         self._path(number).unlink(missing_ok=True)
-        del self._sizes[number]
+        self.size_bytes -= self._sizes.pop(number)
 
     def _load_head(self, first: int) -> Mark:
         try:
@@ -270,6 +290,16 @@ def _decode(data: bytes, position: int, *, own: bool) -> tuple[Message, int] | N
         frame_no=frame_no if own else 0,
     )
     return message, start + length
+
+
+def _sync_and_close(fd: int) -> None:
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        # The process still has the data; only a power cut could take it.
+        log.error("spool_not_synced", error=error.strerror)  # noqa: TRY400 - the reason says it all
+    finally:
+        os.close(fd)
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -6,6 +6,7 @@ are cut out of what the socket gave in one pass and handed to a plain function; 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["NatsClient", "RawHandler"]
 
-# The server writes single spaces and capitals; what deviates is left to nats-py's parser.
+# The server writes single spaces and capitals; what deviates is left to nats-py's parser. Acknowledgements have
+# neither a reply subject nor headers.
+_PLAIN_MESSAGE = re.compile(rb"MSG ([^ \r\n]+) (\d+) (\d+)\r\n")
 _MESSAGE = re.compile(rb"(?:MSG|(H)MSG) ([^ \r\n]+) (\d+) (?:([^ \r\n]+) )??(?(1)(\d+) )(\d+)\r\n")
 
 
@@ -76,6 +79,20 @@ class NatsClient(Client):
         self._err = nats.errors.Error("nats: " + text.strip("'"))
         await self._error_cb(self._err)
 
+    async def _attempt_reconnect(self) -> None:
+        """Reconnect until it stands, also past what nats-py does not expect there: a port taken by another program.
+
+        Its own task would end without a word and leave the client reconnecting for ever.
+        """
+        while not self.is_closed:
+            try:
+                await super()._attempt_reconnect()
+            except (AttributeError, LookupError, TypeError, ValueError):
+                await self._error_cb(nats.errors.Error("what answers there is no NATS server"))
+                await asyncio.sleep(self.options["reconnect_time_wait"])
+            else:
+                return
+
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
         handler = self._raw.get(sid)
         if handler is None:
@@ -113,8 +130,15 @@ class _Parser(Parser):
     def _take(self, data: bytes) -> int:
         """Hand over the whole raw messages ``data`` begins with; return where they end."""
         position, size, raw = 0, len(data), self._raw
-        while found := _MESSAGE.match(data, position):
-            _, subject, sid, reply, headers_size, total = found.groups()
+        plain, general = _PLAIN_MESSAGE.match, _MESSAGE.match
+        while True:
+            if found := plain(data, position):
+                subject, sid, total = found.groups()
+                reply = headers_size = None
+            elif found := general(data, position):
+                _, subject, sid, reply, headers_size, total = found.groups()
+            else:
+                break
             start = found.end()
             end = start + int(total)
             handler = raw.get(int(sid))
