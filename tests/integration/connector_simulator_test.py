@@ -21,7 +21,7 @@ from ssmd_connector.backoff import Backoff
 from ssmd_connector.spool import Spool
 from ssmd_simulator import captures
 from ssmd_simulator.keys import own_key
-from ssmd_simulator.peer import SentLog
+from ssmd_simulator.records import SentLog
 from ssmd_simulator.roads import GeneratedRoad, ReplayedRoad, Road
 from ssmd_simulator.server import Simulator
 

@@ -11,7 +11,8 @@ import typer
 from ssmd_common.errors import ConfigError
 from ssmd_common.service import lifecycle, logs
 from ssmd_common.service.address import HOST_VARIABLE
-from ssmd_simulator.run import Door, Generated, Replayed, Settings, run
+from ssmd_simulator import faults
+from ssmd_simulator.run import Door, Generated, Replayed, Settings, Trouble, run
 
 __all__ = ["app", "main"]
 
@@ -20,6 +21,16 @@ app = typer.Typer(add_completion=False)
 _DEFAULT_PORT = 8765
 _DEFAULT_SEED = 1
 _DEFAULT_MARKETS = 20
+
+
+def _list_faults(asked: bool) -> None:  # noqa: FBT001 - as Typer calls it
+    if not asked:
+        return
+    for kind in faults.CATALOGUE.values():
+        name = kind.name if kind.default is None else f"{kind.name}={kind.default:.12g}"
+        never = "" if kind.drawn else " (never by chance)"
+        typer.echo(f"{name:<20} {kind.help}{never}")
+    raise typer.Exit
 
 
 @app.command()
@@ -53,9 +64,35 @@ def simulate(
     ] = None,
     no_auth: Annotated[bool, typer.Option("--no-auth", help="Let everybody connect, on any path.")] = False,
     ready_file: Annotated[Path | None, typer.Option(help="Write the URL here once clients can connect.")] = None,
-    sent_log: Annotated[Path | None, typer.Option(help="Note every frame sent in this new file.")] = None,
+    sent_log: Annotated[
+        Path | None, typer.Option(help="Note every frame sent or withheld, and the end of every connection, here.")
+    ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=VALUE][@TIME]",
+            help="Let something go wrong: at once, at a time after the start (`close=1012@30s`), or again and "
+            "again (`missing-seq=3@every 10s`). May be repeated.",
+        ),
+    ] = None,
+    faults_every: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Let things go wrong by chance, so far apart on average: `10s`."),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Draw the faults of --faults-every from these. May be repeated."),
+    ] = None,
+    fault_log: Annotated[Path | None, typer.Option(help="Note every fault performed in this new file.")] = None,
+    list_faults: Annotated[  # noqa: ARG001 - its callback does it
+        bool,
+        typer.Option("--list-faults", is_eager=True, callback=_list_faults, help="Name every fault, and exit."),
+    ] = False,
 ) -> int:
-    """Speak Kalshi's WebSocket protocol: a market made up from a seed, or a recording played back once."""
+    """Speak Kalshi's WebSocket protocol: a market made up from a seed, or a recording played back once.
+
+    The same port answers REST for the markets' documents: GET /trade-api/v2/markets.
+    """
     logs.configure("ssmd-simulator")
     door = Door(public_key=public_key, key_id=key_id, keys_folder=generate_keys, open_to_all=no_auth)
     play: Generated | Replayed
@@ -71,7 +108,7 @@ def simulate(
         )
     else:
         for option, value in (
-            ("--seed", seed),
+            ("--seed", seed if faults_every is None else None),
             ("--markets", markets),
             ("--open-every", open_every),
             ("--settle-every", settle_every),
@@ -79,8 +116,30 @@ def simulate(
             if value is not None:
                 raise ConfigError("is for a made-up market", field=option, remedy="leave out --capture")
         play = Replayed(capture=capture, speed=_positive(speed, "--speed") or 1.0, rate=_rate(rate))
-    settings = Settings(door=door, play=play, host=host, port=port, ready_file=ready_file, sent_log=sent_log)
+    settings = Settings(
+        door=door,
+        play=play,
+        host=host,
+        port=port,
+        ready_file=ready_file,
+        sent_log=sent_log,
+        trouble=Trouble(
+            planned=tuple(faults.parse(text) for text in fault or ()),
+            by_chance=_by_chance(faults_every, seed, only or []),
+            log=fault_log,
+        ),
+    )
     return lifecycle.run(lambda stop: run(settings, stop))
+
+
+def _by_chance(every: str | None, seed: int | None, only: list[str]) -> faults.RandomFaults | None:
+    if every is None:
+        if only:
+            raise ConfigError("is for faults by chance", field="--only", remedy="give --faults-every too")
+        return None
+    return faults.RandomFaults(
+        faults.parse_time(every, field="--faults-every"), _DEFAULT_SEED if seed is None else seed, tuple(only)
+    )
 
 
 def _rate(text: str) -> float | None:

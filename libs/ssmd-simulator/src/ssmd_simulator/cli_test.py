@@ -13,6 +13,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from ssmd_simulator import faults
 from ssmd_simulator.keys import PRIVATE_KEY_FILE
 
 if TYPE_CHECKING:
@@ -69,8 +70,9 @@ async def test_it_announces_its_url_and_a_signal_ends_it_with_0(tmp_path: Path, 
     assert process.returncode == 0
     assert json.loads(ready.read_text()) == announced
     events = {event["event"]: event for event in map(json.loads, err.splitlines())}
-    logged = sent.read_text().splitlines()
-    assert [json.loads(line)["frame"] for line in logged[:5]] == frames
+    *logged, ended = map(json.loads, sent.read_text().splitlines())
+    assert [line["frame"] for line in logged[:5]] == frames
+    assert ended["ended"] == {"frames": len(logged), "code": 1001, "by": "exchange", "whole": True}
     assert events["connection_closed"]["frames"] == events["simulator_stopped"]["total_frames"] == len(logged)
 
 
@@ -113,3 +115,56 @@ async def test_arguments_that_contradict_are_one_line_and_exit_2(arguments: tupl
     line = await fails("--port", "0", *arguments)
     assert line.startswith("error: ")
     assert said in line
+
+
+async def test_the_faults_are_listed_with_their_values() -> None:
+    async with started("--list-faults") as process:
+        out, _ = await process.communicate()
+    assert process.returncode == 0
+    told = {line.split()[0]: line for line in out.decode().splitlines()}
+    assert {name.partition("=")[0] for name in told} == faults.CATALOGUE.keys()
+    assert "(never by chance)" in told["handshake-401"]
+    assert "huge-frame=4194304" in told
+
+
+async def test_faults_asked_for_are_performed_logged_and_recorded(tmp_path: Path) -> None:
+    sent, log = tmp_path / "sent.jsonl", tmp_path / "faults.jsonl"
+    arguments = ("--no-auth", "--port", "0", "--sent-log", str(sent), "--fault-log", str(log))
+    plan = ("--fault", "duplicate-seq=2", "--fault", "close=1013@200ms", "--faults-every", "1h", "--only", "reset")
+    async with started(*arguments, *plan) as process:
+        assert process.stdout is not None
+        async with connect(json.loads(await process.stdout.readline())["url"]) as client:
+            await client.send('{"id":1,"cmd":"subscribe","params":{"channels":["trade","ticker"]}}')
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    await client.recv()
+            assert client.close_code == 1013
+        process.terminate()
+        _, err = await process.communicate()
+    assert process.returncode == 0
+    logged = [event for event in map(json.loads, err.splitlines()) if event["event"] == "fault_performed"]
+    recorded = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [event["fault"] for event in logged] == [line["fault"] for line in recorded]
+    assert recorded[-1]["fault"] == "close=1013"
+    assert json.loads(sent.read_text().splitlines()[-1])["ended"]["whole"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--fault", "none-such"), "--fault: 'none-such' is no fault"),
+        (("--fault", "close@never"), "--fault: 'never' is no time"),
+        (("--faults-every", "often"), "--faults-every: 'often' is no time"),
+        (("--only", "close"), "--only: is for faults by chance"),
+        (("--faults-every", "1s", "--only", "handshake-401"), "--only: leaves no fault to draw"),
+    ],
+)
+async def test_faults_that_cannot_be_meant_are_one_line_and_exit_2(arguments: tuple[str, ...], said: str) -> None:
+    assert said in await fails("--no-auth", "--port", "0", *arguments)
+
+
+async def test_a_recording_cannot_end_a_subscription(tmp_path: Path) -> None:
+    capture = tmp_path / "capture.jsonl"
+    capture.write_text("{}\n")
+    said = await fails("--no-auth", "--port", "0", "--capture", str(capture), "--fault", "error-25")
+    assert "error-25 is for a made-up market" in said

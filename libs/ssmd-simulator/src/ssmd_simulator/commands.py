@@ -24,12 +24,17 @@ class ErrorCode(IntEnum):
     UNKNOWN_SID = 7
     UNKNOWN_CHANNEL = 8
     AUTHENTICATION_REQUIRED = 9
+    CHANNEL_ERROR = 10
     INVALID_PARAMETER = 11
     ONE_SID_REQUIRED = 12
     UNSUPPORTED_ACTION = 13
     MARKET_REQUIRED = 14
     ACTION_REQUIRED = 15
     MARKET_NOT_FOUND = 16
+    COMMAND_TIMEOUT = 18
+    BUFFER_OVERFLOW = 25
+    MARKET_LIMIT = 26
+    COMMAND_RATE = 27
 
     @property
     def text(self) -> str:
@@ -47,12 +52,17 @@ _TEXTS = {
     ErrorCode.UNKNOWN_SID: "Unknown subscription ID",
     ErrorCode.UNKNOWN_CHANNEL: "Unknown channel name",
     ErrorCode.AUTHENTICATION_REQUIRED: "Authentication required",
+    ErrorCode.CHANNEL_ERROR: "Channel error",
     ErrorCode.INVALID_PARAMETER: "Invalid parameter",
     ErrorCode.ONE_SID_REQUIRED: "Exactly one subscription ID is required",
     ErrorCode.UNSUPPORTED_ACTION: "Unsupported action",
     ErrorCode.MARKET_REQUIRED: "Market Ticker required",
     ErrorCode.ACTION_REQUIRED: "Action required",
     ErrorCode.MARKET_NOT_FOUND: "Market not found",
+    ErrorCode.COMMAND_TIMEOUT: "Command timeout",
+    ErrorCode.BUFFER_OVERFLOW: "Subscription buffer overflow",
+    ErrorCode.MARKET_LIMIT: "Subscription market limit exceeded",
+    ErrorCode.COMMAND_RATE: "Command rate limit exceeded",
 }
 
 

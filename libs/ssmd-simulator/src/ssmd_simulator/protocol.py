@@ -154,6 +154,18 @@ class Session:
         self._renew_interest()
         return answer
 
+    def fail(self, code: ErrorCode) -> list[bytes]:
+        """End a subscription with an error, the one with most frames where there are several; none says nothing.
+
+        The error is the last frame of its sid. The client may subscribe again, under another sid.
+        """
+        failing = max(self._subscriptions.values(), key=lambda held: held.seq, default=None)
+        if failing is None:
+            return []
+        del self._subscriptions[failing.channel]
+        self._renew_interest()
+        return [frames.error(0, code, sid=failing.sid, seq=failing.next_seq() if failing.seq else None)]
+
     def next_frames(self, count: int, now_ns: int) -> list[bytes]:
         """Return the next ``count`` data frames, all of one moment; none while nothing is subscribed."""
         now = Instant.at(now_ns)

@@ -44,10 +44,11 @@ _STATUSES: dict[str, Callable[[Entry], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer: its status and its JSON."""
+    """An answer: its status and its JSON, and after how many seconds to ask again (0: not said)."""
 
     status: HTTPStatus
     body: bytes
+    retry_after_s: int = 0
 
 
 class _BadRequestError(Exception):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ssmd_simulator.captures import Capture
+    from ssmd_simulator.clock import Clock
     from ssmd_simulator.peer import Peer
 
 __all__ = ["GeneratedRoad", "ReplayedRoad", "Road"]
@@ -42,7 +43,7 @@ class Road(Protocol):
 
     directory: Directory
 
-    async def live(self) -> None:
+    async def live(self, clock: Clock, /) -> None:
         """Do what happens without any client, until the task is cancelled."""
 
     async def serve(self, peer: Peer) -> None:
@@ -81,11 +82,11 @@ class GeneratedRoad:
         self._open_every_s = open_every_s
         self._settle_every_s = settle_every_s
 
-    async def live(self) -> None:
+    async def live(self, clock: Clock, /) -> None:
         """Open and settle markets in their time."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_repeat(self.directory.open_next, self._open_every_s))
-            tasks.create_task(_repeat(self.directory.settle_oldest, self._settle_every_s))
+            tasks.create_task(_repeat(self.directory.open_next, self._open_every_s, clock))
+            tasks.create_task(_repeat(self.directory.settle_oldest, self._settle_every_s, clock))
 
     async def serve(self, peer: Peer) -> None:
         """Answer commands as they come and send data frames as they fall due, from this one task.
@@ -100,13 +101,15 @@ class GeneratedRoad:
                 wait_s = min(_NEWS_S, pace.wait_s(time.monotonic()))
             message = await peer.receive(wait_s)
             if message is not None:
-                await peer.send(session.handle(message, time.time_ns()))
+                await peer.send(session.handle(message, peer.now_ns()))
                 continue
-            await peer.send(session.news(time.time_ns()))
+            while (code := peer.failure()) is not None:
+                await peer.send(session.fail(code))
+            await peer.send(session.news(peer.now_ns()))
             if not session.streaming:
                 continue
             due = pace.take(time.monotonic(), _GROUP)
-            await peer.send(session.next_frames(due, time.time_ns()))
+            await peer.send(session.next_frames(due, peer.now_ns()))
             await asyncio.sleep(0)
 
 
@@ -131,7 +134,7 @@ class ReplayedRoad:
         self._next = 0
         self._turn = asyncio.Lock()
 
-    async def live(self) -> None:
+    async def live(self, clock: Clock, /) -> None:
         """Nothing happens without a client."""
 
     async def serve(self, peer: Peer) -> None:
@@ -160,8 +163,8 @@ class ReplayedRoad:
                 await asyncio.sleep(max(0.0, ahead_s))
 
 
-async def _repeat(act: Callable[[int], object], every_s: float | None) -> None:
+async def _repeat(act: Callable[[int], object], every_s: float | None, clock: Clock) -> None:
     """Do something each interval, told the time in epoch nanoseconds; None for never."""
     while every_s is not None:
         await asyncio.sleep(every_s)
-        act(time.time_ns())
+        act(clock.now_ns())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,9 @@ import structlog
 
 from ssmd_common.errors import ConfigError
 from ssmd_simulator import captures, keys
-from ssmd_simulator.peer import SentLog
+from ssmd_simulator.faults import Planned, RandomFaults, schedule
+from ssmd_simulator.performance import Performance
+from ssmd_simulator.records import FaultLog, SentLog
 from ssmd_simulator.roads import GeneratedRoad, ReplayedRoad, Road
 from ssmd_simulator.server import Simulator
 
@@ -25,9 +27,12 @@ if TYPE_CHECKING:
 
     from ssmd_common.service.lifecycle import Stop
 
-__all__ = ["Door", "Generated", "Replayed", "Settings", "run"]
+__all__ = ["Door", "Generated", "Replayed", "Settings", "Trouble", "run"]
 
 log = structlog.get_logger()
+
+#: A recording's subscriptions cannot be ended: its frames go on.
+_NEEDS_A_MARKET = frozenset({"error-10", "error-25"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,15 @@ class Replayed:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """The faults of a run, and the file they are put on record in."""
+
+    planned: tuple[Planned, ...] = ()
+    by_chance: RandomFaults | None = None
+    log: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """One run, as asked for on the command line."""
 
@@ -92,6 +106,7 @@ class Settings:
     port: int
     ready_file: Path | None = None
     sent_log: Path | None = None
+    trouble: Trouble = field(default_factory=Trouble)
 
 
 async def run(settings: Settings, stop: Stop) -> None:
@@ -108,8 +123,9 @@ async def run(settings: Settings, stop: Stop) -> None:
         sent_log = None
         if settings.sent_log is not None:
             sent_log = cleanup.enter_context(contextlib.closing(SentLog(settings.sent_log)))
+        faults = _faults(settings, cleanup)
         async with Simulator(
-            road, keys=accepted, host=settings.host, port=settings.port, sent_log=sent_log
+            road, keys=accepted, host=settings.host, port=settings.port, sent_log=sent_log, faults=faults
         ) as simulator:
             log.info("simulator_started", url=simulator.url, authenticated=accepted is not None)
             _announce(simulator.url, settings.ready_file)
@@ -129,6 +145,21 @@ def _road(play: Generated | Replayed) -> Road:
             )
         case Replayed(capture, speed, rate):
             return ReplayedRoad(captures.read(capture), speed=speed, rate=rate)
+
+
+def _faults(settings: Settings, cleanup: contextlib.ExitStack) -> Performance:
+    trouble = settings.trouble
+    replays = isinstance(settings.play, Replayed)
+    for planned in trouble.planned:
+        if replays and planned.fault.kind.name in _NEEDS_A_MARKET:
+            raise ConfigError(
+                f"{planned.fault.kind.name} is for a made-up market", field="--fault", remedy="leave out --capture"
+            )
+    due = schedule(trouble.planned, trouble.by_chance, but=_NEEDS_A_MARKET if replays else frozenset())
+    fault_log = None
+    if trouble.log is not None:
+        fault_log = cleanup.enter_context(contextlib.closing(FaultLog(trouble.log)))
+    return Performance(due, seed=trouble.by_chance.seed if trouble.by_chance else 0, log=fault_log)
 
 
 def _announce(url: str, ready_file: Path | None) -> None:

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from dataclasses import dataclass
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import structlog
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
+from websockets.extensions.permessage_deflate import enable_server_permessage_deflate
 
 from ssmd_common.errors import ConfigError
 from ssmd_simulator import auth, rest
-from ssmd_simulator.peer import GroupingConnection, Peer
+from ssmd_simulator.connection import FaultyConnection
+from ssmd_simulator.peer import Peer
+from ssmd_simulator.performance import Performance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from websockets.datastructures import Headers
     from websockets.http11 import Request, Response
 
-    from ssmd_simulator.peer import SentLog
+    from ssmd_simulator.records import SentLog
     from ssmd_simulator.roads import Road
 
 __all__ = ["Simulator"]
@@ -64,6 +67,7 @@ class Simulator:
         port: The port to listen on; 0 takes a free one.
         sent_log: Where every frame sent is noted, if anywhere; the caller closes it.
         ping_interval_s: Seconds between pings.
+        faults: What goes wrong, and when; nothing unless it is injected.
 
     Raises:
         ConfigError: The address cannot be listened on.
@@ -73,6 +77,7 @@ class Simulator:
         rest_url: The REST interface's first part, as clients name it; known once it runs.
         frames: How many frames were sent on all connections so far.
         connections: How many connections were opened so far.
+        faults: As given.
     """
 
     def __init__(
@@ -84,10 +89,12 @@ class Simulator:
         port: int = 0,
         sent_log: SentLog | None = None,
         ping_interval_s: float = 10.0,
+        faults: Performance | None = None,
     ) -> None:
         self.url = ""
         self.rest_url = ""
         self.connections = 0
+        self.faults = faults or Performance()
         self._road = road
         self._keys = keys
         self._address = Address(host, port)
@@ -95,14 +102,13 @@ class Simulator:
         self._ping_interval_s = ping_interval_s
         self._server: Server | None = None
         self._closed_frames = 0
-        self._peers: set[Peer] = set()
         self._failed: asyncio.Future[None] | None = None
-        self._living: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
 
     @property
     def frames(self) -> int:
         """How many frames were sent on all connections so far."""
-        return self._closed_frames + sum(peer.frames for peer in self._peers)
+        return self._closed_frames + sum(peer.frames for peer in self.faults.peers)
 
     async def __aenter__(self) -> Self:
         self._failed = asyncio.get_running_loop().create_future()
@@ -115,7 +121,8 @@ class Simulator:
                 self._address.host,
                 self._address.port,
                 process_request=self._admit,
-                create_connection=GroupingConnection,
+                process_response=self._date,
+                create_connection=FaultyConnection,
                 compression=None,
                 ping_interval=None,
                 close_timeout=_CLOSE_TIMEOUT_S,
@@ -132,15 +139,17 @@ class Simulator:
         authority = f"{f'[{host}]' if ':' in host else host}:{port}"
         self.url = f"ws://{authority}{auth.PATH}"
         self.rest_url = f"http://{authority}{rest.PREFIX.rstrip('/')}"
-        self._living = asyncio.create_task(self._road.live())
-        self._living.add_done_callback(self._note_failure)
+        for work in (self._road.live(self.faults.clock), self.faults.run()):
+            task = asyncio.create_task(work)
+            task.add_done_callback(self._note_failure)
+            self._background.append(task)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._living is not None:
-            self._living.cancel()
+        for task in self._background:
+            task.cancel()
         if self._server is not None:
             self._server.close(code=_GOING_AWAY)
             await self._server.wait_closed()
@@ -150,40 +159,61 @@ class Simulator:
         if self._failed is not None:
             await asyncio.shield(self._failed)
 
-    def _note_failure(self, living: asyncio.Task[None]) -> None:
-        if living.cancelled():
+    def _note_failure(self, ended: asyncio.Task[None]) -> None:
+        if ended.cancelled():
             return
-        error = living.exception()
+        error = ended.exception()
         if error is not None and self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer a request; None lets it in as a WebSocket."""
-        path = request.path.partition("?")[0]
-        if path.startswith(rest.PREFIX):
-            return _respond(connection, rest.answer(request.path, self._road.directory))
-        if self._keys is None:
-            return None
-        if path != auth.PATH:
-            return _respond(connection, rest.problem(HTTPStatus.NOT_FOUND, "not_found", f"the path is {auth.PATH}"))
+        if request.path.startswith(rest.PREFIX):
+            return self._respond(
+                connection, self.faults.request() or rest.answer(request.path, self._road.directory)
+            )
+        reply, is_compressed = self.faults.handshake()
+        if is_compressed:
+            connection.protocol.available_extensions = enable_server_permessage_deflate(None)
+        if reply is None and self._keys is not None:
+            reply = self._refusal(request, self._keys)
+        return None if reply is None else self._respond(connection, reply)
+
+    def _refusal(self, request: Request, keys: Mapping[str, RSAPublicKey]) -> rest.Reply | None:
+        """Return why a handshake is refused, None where it is good."""
+        if request.path.partition("?")[0] != auth.PATH:
+            return rest.problem(HTTPStatus.NOT_FOUND, "not_found", f"the path is {auth.PATH}")
         handshake = auth.Handshake(
             target=request.path,
             key_id=_only(request.headers, auth.KEY_HEADER),
             signature=_only(request.headers, auth.SIGNATURE_HEADER),
             timestamp=_only(request.headers, auth.TIMESTAMP_HEADER),
         )
-        refusal = auth.check(handshake, self._keys, time.time_ns() // 1_000_000)
+        refusal = auth.check(handshake, keys, self.faults.clock.now_ns() // 1_000_000)
         if refusal is None:
             return None
         log.warning("handshake_refused", reason=refusal.value)
-        return _respond(connection, rest.problem(HTTPStatus.UNAUTHORIZED, refusal.value, refusal.text))
+        return rest.problem(HTTPStatus.UNAUTHORIZED, refusal.value, refusal.text)
+
+    def _respond(self, connection: ServerConnection, reply: rest.Reply) -> Response:
+        response = connection.respond(reply.status, reply.body.decode())
+        del response.headers["Content-Type"]
+        response.headers["Content-Type"] = "application/json"
+        if reply.retry_after_s:
+            response.headers["Retry-After"] = str(reply.retry_after_s)
+        return response
+
+    def _date(self, _connection: ServerConnection, _request: Request, response: Response) -> None:
+        """Put the exchange's own time on an answer."""
+        del response.headers["Date"]
+        response.headers["Date"] = formatdate(self.faults.clock.now_ns() / 1e9, usegmt=True)
 
     async def _serve(self, socket: ServerConnection) -> None:
         # What `create_connection` above makes.
-        assert isinstance(socket, GroupingConnection)  # noqa: S101 - tells the type checker, and cannot fail
+        assert isinstance(socket, FaultyConnection)  # noqa: S101 - tells the type checker, and cannot fail
         self.connections += 1
-        peer = Peer(socket, self.connections, self._sent_log)
-        self._peers.add(peer)
+        peer = Peer(socket, self.connections, self.faults, self._sent_log)
+        self.faults.peers.add(peer)
         log.info("connection_opened", connection=peer.number)
         try:
             await self._attend(socket, peer)
@@ -192,7 +222,8 @@ class Simulator:
                 self._failed.set_exception(error)
             raise
         finally:
-            self._peers.discard(peer)
+            self.faults.peers.discard(peer)
+            peer.end()
             self._closed_frames += peer.frames
             log.info("connection_closed", connection=peer.number, frames=peer.frames, total_frames=self.frames)
 
@@ -215,10 +246,3 @@ class Simulator:
 def _only(headers: Headers, name: str) -> str | None:
     values = headers.get_all(name)
     return values[0] if len(values) == 1 else None
-
-
-def _respond(connection: ServerConnection, reply: rest.Reply) -> Response:
-    response = connection.respond(reply.status, reply.body.decode())
-    del response.headers["Content-Type"]
-    response.headers["Content-Type"] = "application/json"
-    return response

@@ -18,8 +18,10 @@ from ssmd_common.errors import ConfigError
 from ssmd_simulator import captures
 from ssmd_simulator.auth import KEY_HEADER, PATH
 from ssmd_simulator.captures import Capture
+from ssmd_simulator.clock import Clock
 from ssmd_simulator.directory import Directory
-from ssmd_simulator.peer import Peer, SentLog
+from ssmd_simulator.peer import Peer
+from ssmd_simulator.records import SentLog
 from ssmd_simulator.roads import GeneratedRoad, ReplayedRoad
 from ssmd_simulator.server import Simulator
 
@@ -120,7 +122,13 @@ async def test_the_sent_log_holds_every_frame_a_client_got(tmp_path: Path) -> No
                 second = await take(client, 1)
         total = simulator.frames
     lines = [json.loads(line) for line in path.read_text().splitlines()]
+    ends = [line for line in lines if "ended" in line]
+    lines = [line for line in lines if "ended" not in line]
     assert len(lines) == total
+    assert [(end["connection"], end["ended"]["by"], end["ended"]["code"]) for end in ends] == [
+        (1, "client", 1000),
+        (2, "client", 1000),
+    ]
     first_logged = [line["frame"].encode() for line in lines if line["connection"] == 1]
     assert first_logged[:100] == frames
     assert [line["n"] for line in lines if line["connection"] == 1] == list(range(1, len(first_logged) + 1))
@@ -208,7 +216,7 @@ class BrokenRoad:
 
     directory = Directory(0)
 
-    async def live(self) -> None:
+    async def live(self, _clock: Clock, /) -> None:
         pass
 
     async def serve(self, peer: Peer) -> None:
@@ -227,7 +235,7 @@ async def test_a_fault_of_our_own_is_raised_and_not_kept_in_a_log() -> None:
 class BrokenCalendar(BrokenRoad):
     """A road that breaks without any client."""
 
-    async def live(self) -> None:
+    async def live(self, _clock: Clock, /) -> None:
         raise ZeroDivisionError
 
 
@@ -366,5 +374,5 @@ async def test_a_frame_that_is_not_utf8_goes_out_binary_and_the_log_has_its_base
         async with Simulator(road, keys=None, sent_log=sent_log) as simulator, connect(simulator.url) as client:
             await client.send("start")
             assert [await client.recv(), await client.recv()] == [b"\xff\x00", "é"]
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = [json.loads(line) for line in path.read_text().splitlines()][:2]
     assert lines == [{"connection": 1, "n": 1, "frame_base64": "/wA="}, {"connection": 1, "n": 2, "frame": "é"}]
