@@ -54,6 +54,7 @@ _KNOWN_VARIABLES = (
         "SSMD_PANTS_PYTHON",
         "SSMD_PYTHON",
         "SSMD_SCREENSHOTS",
+        "SSMD_TEST_IMAGES",
         "SSMD_TEST_NATS",
     ),
 )

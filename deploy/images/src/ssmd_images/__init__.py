@@ -1,0 +1,1 @@
+"""What the images are made of, told by the images themselves."""
