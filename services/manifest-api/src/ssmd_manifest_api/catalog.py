@@ -380,7 +380,7 @@ class Catalog:
         except ArchiveError as error:
             return DayFacts(day.date, damage=error.problem), None
         if summary is not None and (summary.facts.complete_through_ns or 0) >= day_start_ns(day.date) + DAY_NS:
-            # Nothing will be added to a day that is whole, so nothing is open in it: a listing asks once less a day.
+            # Nothing will be added to a day that is whole, so nothing is open in it: one question less a day.
             return summary.facts, summary
         open_segments = len(self._stems(f"{day.folder}/{layout.OPEN}", layout.INDEX_SUFFIX))
         facts = DayFacts(day.date) if summary is None else summary.facts

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from ssmd_common.archive.manifest import FileEntry, GapEntry
-from ssmd_common.archive.times import from_rfc3339
+from ssmd_common.archive.times import DAY_NS, day_start_ns, from_rfc3339
 
-__all__ = ["GapFilter", "SegmentFilter"]
+__all__ = ["DayFilter", "GapFilter", "SegmentFilter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +48,21 @@ class GapFilter:
         if self.from_ns is None or gap.end is None:
             return True
         return max(from_rfc3339(gap.end), from_rfc3339(gap.start) + 1) > self.from_ns
+
+
+@dataclass(frozen=True, slots=True)
+class DayFilter:
+    """Which days are wanted, as :class:`SegmentFilter`: those that have a moment in the range."""
+
+    conditions: Collection[str] = ()
+    from_ns: int | None = None
+    to_ns: int | None = None
+
+    def wants(self, date: dt.date, condition: str) -> bool:
+        """Tell whether a day is wanted."""
+        start_ns = day_start_ns(date)
+        if self.conditions and condition not in self.conditions:
+            return False
+        if self.from_ns is not None and start_ns + DAY_NS <= self.from_ns:
+            return False
+        return self.to_ns is None or start_ns < self.to_ns

@@ -24,6 +24,10 @@ __all__ = [
     "ReasonEntry",
 ]
 
+_NEXT = Field(
+    description="Cursor of the next page; null on the last one",
+    examples=["WyJkYXlzIiwiMjAyNi0xMS0yMyJd"],
+)
 _TIME = Field(description="RFC 3339 UTC; null where there is none", examples=["2026-11-23T06:16:18.123456789Z"])
 
 
@@ -84,6 +88,7 @@ class FeedDays(_Answer):
 
     feed: str
     days: list[DayEntry]
+    next: str | None = _NEXT
 
 
 class ListedFile(FileEntry):
@@ -110,6 +115,7 @@ class FileList(_Answer):
     date: dt.date
     files: list[ListedFile]
     open: list[OpenEntry] = Field(description="Segments being written; they cannot be downloaded yet")
+    next: str | None = _NEXT
 
 
 class FeedGaps(_Answer):
@@ -117,6 +123,7 @@ class FeedGaps(_Answer):
 
     feed: str
     gaps: list[GapEntry]
+    next: str | None = _NEXT
 
 
 class DayGaps(_Answer):
@@ -125,6 +132,7 @@ class DayGaps(_Answer):
     feed: str
     date: dt.date
     gaps: list[GapEntry]
+    next: str | None = _NEXT
 
 
 class DayConditions(_Answer):
@@ -141,3 +149,4 @@ class FeedConditions(_Answer):
 
     feed: str
     conditions: list[DayConditions]
+    next: str | None = _NEXT

@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Path, Query
+from fastapi import Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from pydantic import BeforeValidator, WithJsonSchema
 
 from ssmd_common.archive.gaps import GapLayer, GapStatus
 from ssmd_common.archive.times import day_start_ns, from_rfc3339
 from ssmd_common.errors import WireError
+from ssmd_manifest_api.condition import Condition
+from ssmd_manifest_api.paging import DAYS, FILES, GAPS, Paging
 
 __all__ = [
+    "DEFAULT_LIMIT",
+    "ConditionQuery",
     "DatePath",
+    "DaysCursor",
     "FeedPath",
+    "FilesCursor",
     "FromQuery",
+    "GapsCursor",
     "LayerQuery",
+    "LimitQuery",
     "NamePath",
     "StatusQuery",
     "TickerQuery",
     "ToQuery",
     "TypeQuery",
+    "known_parameters",
     "parse_date",
     "parse_moment",
 ]
@@ -85,3 +96,47 @@ StatusQuery = Annotated[
     list[GapStatus],
     Query(alias="status", description="How the gap stands; repeat it for several"),
 ]
+ConditionQuery = Annotated[
+    list[Condition],
+    Query(alias="condition", description="Condition of the day; repeat it for several"),
+]
+DEFAULT_LIMIT = 1_000
+LimitQuery = Annotated[
+    int, Query(ge=1, le=10_000, description="At most so many entries; `next` tells whether more follow")
+]
+
+
+def _cursor(paging: Paging[Any]) -> Any:
+    return Annotated[
+        tuple[Any, ...] | None,
+        BeforeValidator(paging.parse),
+        WithJsonSchema({"type": "string"}),
+        Query(alias="cursor", description="Only what comes behind: the `next` of the page before"),
+    ]
+
+
+DaysCursor = _cursor(DAYS)
+GapsCursor = _cursor(GAPS)
+FilesCursor = _cursor(FILES)
+
+
+async def known_parameters(request: Request) -> None:
+    """Refuse a query parameter that the route does not have: a misspelt filter would seem to filter.
+
+    Raises:
+        RequestValidationError: It names each of them.
+    """
+    route = request.scope["route"]
+    assert isinstance(route, APIRoute)  # noqa: S101 - a dependency of no other
+    known = [field.alias for field in route.dependant.query_params]
+    errors = [
+        {
+            "loc": ("query", name),
+            "msg": f"no such parameter; there is {', '.join(known) or 'none'}",
+            "type": "unknown",
+        }
+        for name in dict.fromkeys(request.query_params)
+        if name not in known
+    ]
+    if errors:
+        raise RequestValidationError(errors)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel
 
 from ssmd_common.archive.manifest import FileEntry, Manifest
 from ssmd_common.archive.times import to_rfc3339
@@ -14,23 +15,31 @@ from ssmd_manifest_api.catalog import Catalog, Day
 from ssmd_manifest_api.condition import Reason
 from ssmd_manifest_api.conditional import REVALIDATE, not_modified, validators
 from ssmd_manifest_api.conditional_route import ConditionalRoute
-from ssmd_manifest_api.filters import GapFilter, SegmentFilter
+from ssmd_manifest_api.filters import DayFilter, GapFilter, SegmentFilter
 from ssmd_manifest_api.lookup import CatalogDep, known_day, known_feed, known_manifest, open_document
+from ssmd_manifest_api.paging import DAYS, FILES, GAPS
 from ssmd_manifest_api.parameters import (
+    DEFAULT_LIMIT,
+    ConditionQuery,
     DatePath,
+    DaysCursor,
     FeedPath,
+    FilesCursor,
     FromQuery,
+    GapsCursor,
     LayerQuery,
+    LimitQuery,
     StatusQuery,
     TickerQuery,
     ToQuery,
     TypeQuery,
+    known_parameters,
 )
 from ssmd_manifest_api.problems import PROBLEM_RESPONSES
 
 __all__ = ["feed_entries", "router"]
 
-router = APIRouter(route_class=ConditionalRoute)
+router = APIRouter(route_class=ConditionalRoute, dependencies=[Depends(known_parameters)])
 
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Unchanged since the given ETag"}}
 
@@ -78,34 +87,43 @@ def _feed_entry(feed: str, days: list[Day]) -> models.FeedEntry:
     )
 
 
-@router.get("/manifests", tags=["manifests"])
-def list_manifests(catalog: CatalogDep) -> models.FeedList:
+@router.get("/manifests", tags=["manifests"], response_model=models.FeedList)
+def list_manifests(catalog: CatalogDep) -> Response:
     """List the feeds of the archive."""
-    return models.FeedList(feeds=feed_entries(catalog))
+    return _json(models.FeedList(feeds=feed_entries(catalog)))
 
 
-@router.get("/manifests/{feed}", tags=["manifests"], responses=PROBLEM_RESPONSES)
-def list_days(catalog: CatalogDep, feed: FeedPath) -> models.FeedDays:
+@router.get("/manifests/{feed}", tags=["manifests"], response_model=models.FeedDays, responses=PROBLEM_RESPONSES)
+def list_days(
+    catalog: CatalogDep,
+    feed: FeedPath,
+    conditions: ConditionQuery = [],  # noqa: B006 - never changed; a query default must be a value
+    from_ns: FromQuery = None,
+    to_ns: ToQuery = None,
+    limit: LimitQuery = DEFAULT_LIMIT,
+    cursor: DaysCursor = None,
+) -> Response:
     """List a feed's days, oldest first: size and condition."""
     known_feed(catalog, feed)
-    return models.FeedDays(
-        feed=feed,
-        days=[
-            models.DayEntry(
-                date=day.date,
-                condition=day.verdict.condition,
-                reasons=_reasons(day.verdict.reasons),
-                records=day.records,
-                bytes=day.bytes,
-                compressed_bytes=day.compressed_bytes,
-                files=day.files,
-                gaps=day.gaps,
-                complete_through=day.complete_through,
-                last_modified=_time(day.modified_ns),
-                url=f"/manifests/{quote(feed)}/{day.date.isoformat()}",
-            )
-            for day in catalog.days(feed)
-        ],
+    wanted = DayFilter(conditions=conditions, from_ns=from_ns, to_ns=to_ns)
+    found = (day for day in catalog.days(feed) if wanted.wants(day.date, day.verdict.condition))
+    days, following = DAYS.page(found, after=cursor, limit=limit)
+    return _json(models.FeedDays(feed=feed, days=[_day_entry(feed, day) for day in days], next=following))
+
+
+def _day_entry(feed: str, day: Day) -> models.DayEntry:
+    return models.DayEntry(
+        date=day.date,
+        condition=day.verdict.condition,
+        reasons=_reasons(day.verdict.reasons),
+        records=day.records,
+        bytes=day.bytes,
+        compressed_bytes=day.compressed_bytes,
+        files=day.files,
+        gaps=day.gaps,
+        complete_through=day.complete_through,
+        last_modified=_time(day.modified_ns),
+        url=f"/manifests/{quote(feed)}/{day.date.isoformat()}",
     )
 
 
@@ -128,7 +146,7 @@ def get_manifest(request: Request, catalog: CatalogDep, feed: FeedPath, date: Da
     return Response(manifest.data, headers=headers, media_type="application/json")
 
 
-@router.get("/files/{feed}/{date}", tags=["files"], responses=PROBLEM_RESPONSES)
+@router.get("/files/{feed}/{date}", tags=["files"], response_model=models.FileList, responses=PROBLEM_RESPONSES)
 def list_files(
     catalog: CatalogDep,
     feed: FeedPath,
@@ -137,23 +155,23 @@ def list_files(
     tickers: TickerQuery = [],  # noqa: B006 - as above
     from_ns: FromQuery = None,
     to_ns: ToQuery = None,
-) -> models.FileList:
+    limit: LimitQuery = DEFAULT_LIMIT,
+    cursor: FilesCursor = None,
+) -> Response:
     """List a day's segments in the order of the stream; filters keep those that may hold what is asked for."""
     known_day(catalog, feed, date)
     wanted = SegmentFilter(types=types, tickers=tickers, from_ns=from_ns, to_ns=to_ns)
-    return models.FileList(
-        feed=feed,
-        date=date,
-        files=[_listed(entry, feed, date.isoformat()) for entry in catalog.segments(feed, date, wanted)],
-        open=[models.OpenEntry.model_validate(open_document(part)) for part in catalog.open_segments(feed, date)],
-    )
+    files, following = FILES.page(catalog.segments(feed, date, wanted), after=cursor, limit=limit)
+    opened = [models.OpenEntry.model_validate(open_document(part)) for part in catalog.open_segments(feed, date)]
+    listed = [_listed(entry, feed, date.isoformat()) for entry in files]
+    return _json(models.FileList(feed=feed, date=date, files=listed, open=opened, next=following))
 
 
 def _listed(entry: FileEntry, feed: str, date: str) -> models.ListedFile:
-    return models.ListedFile(**entry.model_dump(), url=f"/files/{quote(feed)}/{date}/{quote(entry.name)}")
+    return models.ListedFile.model_construct(**dict(entry), url=f"/files/{quote(feed)}/{date}/{quote(entry.name)}")
 
 
-@router.get("/gaps/{feed}", tags=["gaps"], responses=PROBLEM_RESPONSES)
+@router.get("/gaps/{feed}", tags=["gaps"], response_model=models.FeedGaps, responses=PROBLEM_RESPONSES)
 def list_gaps(
     catalog: CatalogDep,
     feed: FeedPath,
@@ -161,14 +179,17 @@ def list_gaps(
     statuses: StatusQuery = [],  # noqa: B006 - as above
     from_ns: FromQuery = None,
     to_ns: ToQuery = None,
-) -> models.FeedGaps:
+    limit: LimitQuery = DEFAULT_LIMIT,
+    cursor: GapsCursor = None,
+) -> Response:
     """List a feed's gaps by start, each once."""
     known_feed(catalog, feed)
     wanted = GapFilter(layers=layers, statuses=statuses, from_ns=from_ns, to_ns=to_ns)
-    return models.FeedGaps(feed=feed, gaps=catalog.gaps(feed, catalog.dates(feed), wanted))
+    gaps, following = GAPS.page(catalog.gaps(feed, catalog.dates(feed), wanted), after=cursor, limit=limit)
+    return _json(models.FeedGaps(feed=feed, gaps=list(gaps), next=following))
 
 
-@router.get("/gaps/{feed}/{date}", tags=["gaps"], responses=PROBLEM_RESPONSES)
+@router.get("/gaps/{feed}/{date}", tags=["gaps"], response_model=models.DayGaps, responses=PROBLEM_RESPONSES)
 def list_day_gaps(
     catalog: CatalogDep,
     feed: FeedPath,
@@ -177,26 +198,53 @@ def list_day_gaps(
     statuses: StatusQuery = [],  # noqa: B006 - as above
     from_ns: FromQuery = None,
     to_ns: ToQuery = None,
-) -> models.DayGaps:
+    limit: LimitQuery = DEFAULT_LIMIT,
+    cursor: GapsCursor = None,
+) -> Response:
     """List the gaps that touch a day, by start."""
     known_day(catalog, feed, date)
     wanted = GapFilter(layers=layers, statuses=statuses, from_ns=from_ns, to_ns=to_ns)
-    return models.DayGaps(feed=feed, date=date, gaps=catalog.gaps(feed, [date], wanted))
+    gaps, following = GAPS.page(catalog.gaps(feed, [date], wanted), after=cursor, limit=limit)
+    return _json(models.DayGaps(feed=feed, date=date, gaps=list(gaps), next=following))
 
 
-@router.get("/conditions/{feed}", tags=["conditions"], responses=PROBLEM_RESPONSES)
-def list_conditions(catalog: CatalogDep, feed: FeedPath) -> models.FeedConditions:
-    """Judge every day from a feed's first to its last, those without a folder among them."""
+@router.get(
+    "/conditions/{feed}", tags=["conditions"], response_model=models.FeedConditions, responses=PROBLEM_RESPONSES
+)
+def list_conditions(
+    catalog: CatalogDep,
+    feed: FeedPath,
+    conditions: ConditionQuery = [],  # noqa: B006 - never changed; a query default must be a value
+    from_ns: FromQuery = None,
+    to_ns: ToQuery = None,
+    limit: LimitQuery = DEFAULT_LIMIT,
+    cursor: DaysCursor = None,
+) -> Response:
+    """Judge every day from a feed's first to its last, those without a folder among them.
+
+    Where the feed has a calendar, the last is today: data is expected for as long as nobody ends the capture.
+    """
     known_feed(catalog, feed)
-    return models.FeedConditions(
-        feed=feed,
-        conditions=[
-            models.DayConditions(
-                date=day.date,
-                condition=day.verdict.condition,
-                reasons=_reasons(day.verdict.reasons),
-                last_modified=_time(day.modified_ns),
-            )
-            for day in catalog.days(feed, fill=True)
-        ],
+    wanted = DayFilter(conditions=conditions, from_ns=from_ns, to_ns=to_ns)
+    found = (day for day in catalog.days(feed, fill=True) if wanted.wants(day.date, day.verdict.condition))
+    days, following = DAYS.page(found, after=cursor, limit=limit)
+    return _json(
+        models.FeedConditions(
+            feed=feed,
+            conditions=[
+                models.DayConditions(
+                    date=day.date,
+                    condition=day.verdict.condition,
+                    reasons=_reasons(day.verdict.reasons),
+                    last_modified=_time(day.modified_ns),
+                )
+                for day in days
+            ],
+            next=following,
+        )
     )
+
+
+def _json(answer: BaseModel) -> Response:
+    """Return a model as it is: the framework would take it apart and check it again, entry by entry."""
+    return Response(answer.model_dump_json(), media_type="application/json")
