@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ssmd_archiver.verify import Finding
-from ssmd_common.archive.certificate import Certificate, differences, parse_certificate
+from ssmd_common.archive.certificate import Certificate, contradictions, differences, parse_certificate
 from ssmd_common.archive.certificate_store import derive_certificate
 from ssmd_common.archive.layout import DayKeys, day_dates
 from ssmd_common.archive.store import LocalStore, Store
@@ -54,7 +54,7 @@ def verify_certificate(
         raise ConfigError(
             f"no archive of feed {day.feed!r}", file=str(base), remedy="name the folder that holds {feed}/{date}/"
         )
-    findings = []
+    findings = [Finding("the certificate", line) for line in contradictions(certificate)]
     for file in certificate.files:
         where = str(base / day.folder / file.path)
         actual = _sha256(store, f"{day.folder}/{file.path}", progress)
@@ -64,7 +64,7 @@ def verify_certificate(
             findings.append(Finding(where, f"has the sha256 {actual}, the certificate says {file.sha256}"))
     manifest = store.read(day.manifest)
     if manifest is None:
-        return findings  # told above: every certificate lists it
+        return findings  # told above: a certificate lists it
     try:
         derived = derive_certificate(store, day, manifest.data)
     except ArchiveError as error:

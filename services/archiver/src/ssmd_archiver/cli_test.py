@@ -5,35 +5,19 @@ from __future__ import annotations
 import json
 import os
 import pty
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ssmd_archiver.disk import Disk
 from ssmd_archiver.run import writer_lock
-from ssmd_archiver.testing import DATE, archive, trades
+from ssmd_archiver.testing import DATE, archive, run_cli, trades
 
 CONFIG = """
 nats: {url: "nats://127.0.0.1:1", stream: PROD_KALSHI, consumer: archiver-kalshi, filter: "prod.kalshi.json.>"}
 storage: {path: %s}
 rotation: {interval: 15m}
 """
-
-
-def _run(*arguments: str, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
-    code = "from ssmd_archiver.cli import main; main()"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-c", code, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        text=True,
-        env=environment,
-        timeout=60,
-        check=False,
-    )
 
 
 @pytest.fixture
@@ -44,7 +28,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def test_check_says_what_a_configuration_means(config: Path) -> None:
-    done = _run("check", "--config", str(config))
+    done = run_cli("check", "--config", str(config))
     assert (done.returncode, done.stderr) == (0, "")
     assert "feed      kalshi of environment prod" in done.stdout
     assert "every 15m, sealed on exit: yes" in done.stdout
@@ -53,7 +37,7 @@ def test_check_says_what_a_configuration_means(config: Path) -> None:
 @pytest.mark.parametrize("interval", ["0m", "15", "-1h", "15µ", "1.5h", "36h"])
 def test_an_interval_of_another_form_is_refused_with_those_taken(config: Path, interval: str) -> None:
     config.write_text(config.read_text().replace("interval: 15m", f"interval: {interval}"), "utf-8")
-    done = _run("check", "--config", str(config))
+    done = run_cli("check", "--config", str(config))
     assert done.returncode == 2
     assert f"{config}: rotation.interval: " in done.stderr
     assert "s, m, h or d" in done.stderr
@@ -71,7 +55,7 @@ def test_an_interval_of_another_form_is_refused_with_those_taken(config: Path, i
     ],
 )
 def test_a_wrong_argument_is_one_line_and_exit_2(arguments: tuple[str, ...], said: str) -> None:
-    done = _run(*arguments)
+    done = run_cli(*arguments)
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
@@ -81,13 +65,13 @@ async def test_verify_tells_the_frames_and_exits_by_what_it_finds(tmp_path: Path
     stream = trades(12)
     stream.close()
     await archive(tmp_path, stream)
-    done = _run("verify", "--data", str(tmp_path))
+    done = run_cli("verify", "--data", str(tmp_path))
     assert done.returncode == 0
     assert done.stdout.startswith("kalshi: 12 frames received, 12 archived, 0 lost\n")
     assert done.stderr == "", "no progress bar off a terminal"
     path = tmp_path / "kalshi" / DATE / "120000.jsonl.gz"
     path.write_bytes(path.read_bytes()[:-1])
-    broken = _run("verify", "--data", str(tmp_path), "--feed", "kalshi", "--date", DATE, "--json")
+    broken = run_cli("verify", "--data", str(tmp_path), "--feed", "kalshi", "--date", DATE, "--json")
     assert broken.returncode == 1
     document = json.loads(broken.stdout)
     assert document["ok"] is False
@@ -97,7 +81,7 @@ async def test_verify_tells_the_frames_and_exits_by_what_it_finds(tmp_path: Path
 async def test_verify_shows_progress_on_a_terminal(tmp_path: Path) -> None:
     await archive(tmp_path, trades(12))
     ours, theirs = pty.openpty()
-    done = _run("verify", "--data", str(tmp_path), stderr=theirs)
+    done = run_cli("verify", "--data", str(tmp_path), stderr=theirs)
     shown = os.read(ours, 1 << 16).decode()
     os.close(ours)
     os.close(theirs)
@@ -107,16 +91,16 @@ async def test_verify_shows_progress_on_a_terminal(tmp_path: Path) -> None:
 
 async def test_rebuild_and_seal_work_on_a_stopped_archive_only(tmp_path: Path) -> None:
     await archive(tmp_path, trades(5), seal=False)
-    sealed = _run("seal", "--data", str(tmp_path))
+    sealed = run_cli("seal", "--data", str(tmp_path))
     assert (sealed.returncode, sealed.stdout) == (0, "kalshi: sealed 120000\n")
     manifest = tmp_path / "kalshi" / DATE / "manifest.json"
     before = manifest.read_bytes()
     manifest.unlink()
-    rebuilt = _run("rebuild", "--data", str(tmp_path))
+    rebuilt = run_cli("rebuild", "--data", str(tmp_path))
     assert (rebuilt.returncode, rebuilt.stdout) == (0, "kalshi: 1 manifest written\n")
     assert manifest.read_bytes() == before
     lock = writer_lock(tmp_path, "kalshi", Disk())
-    refused = _run("rebuild", "--data", str(tmp_path))
+    refused = run_cli("rebuild", "--data", str(tmp_path))
     lock.release()
     assert refused.returncode == 1
     assert "another archiver writes this folder" in refused.stderr

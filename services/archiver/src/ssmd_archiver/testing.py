@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -176,3 +179,18 @@ def trades(count: int) -> Stream:
     for _ in range(count):
         stream.trade()
     return stream
+
+
+def run_cli(*arguments: str, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    """Run the command as its users do: a process, its output and its exit code."""
+    code = "from ssmd_archiver.cli import main; main()"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", code, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        env=environment,
+        timeout=60,
+        check=False,
+    )

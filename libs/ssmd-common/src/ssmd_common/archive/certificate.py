@@ -39,6 +39,7 @@ __all__ = [
     "Certificate",
     "CertifiedFile",
     "certify",
+    "contradictions",
     "differences",
     "encode_certificate",
     "is_settled",
@@ -47,7 +48,6 @@ __all__ = [
 ]
 
 CERTIFICATE_VERSION = 1
-_AGAIN = "take the certificate again"
 _INTERRUPTION = ".closed"
 
 
@@ -128,13 +128,13 @@ def encode_certificate(certificate: Certificate) -> bytes:
 
 
 def parse_certificate(data: bytes, *, where: str) -> Certificate:
-    """Read a certificate.
+    """Read a certificate; whether it agrees with itself is told by :func:`contradictions`.
 
     Raises:
-        ArchiveError: It is none, of another version, or its root is not that of its list.
+        ArchiveError: It is none, or of another version.
     """
     try:
-        certificate = Certificate.model_validate_json(data)
+        return Certificate.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -143,13 +143,20 @@ def parse_certificate(data: bytes, *, where: str) -> Certificate:
             where=where,
             remedy="take it as JSON from /manifests/{feed}/{date}/certificate",
         ) from None
-    if [file.path for file in certificate.files] != sorted({file.path for file in certificate.files}):
-        raise ArchiveError("its files are not listed by path, each once", where=where, remedy=_AGAIN)
-    if all(file.path != MANIFEST_NAME for file in certificate.files):
-        raise ArchiveError("it does not list the manifest", where=where, remedy=_AGAIN)
-    if _root(certificate.files) != certificate.root:
-        raise ArchiveError("its root is not the hash of its list", where=where, remedy=_AGAIN)
-    return certificate
+
+
+def contradictions(certificate: Certificate) -> list[str]:
+    """Return in what a certificate contradicts itself: it was changed since it was made."""
+    paths = [file.path for file in certificate.files]
+    lines = []
+    if paths != sorted(set(paths)):
+        lines.append("files: are not listed by path, each once")
+    if MANIFEST_NAME not in paths:
+        lines.append(f"files: {MANIFEST_NAME} is not listed")
+    root = _root(certificate.files)
+    if root != certificate.root:
+        lines.append(f"root: the certificate says {certificate.root}, its list gives {root}")
+    return lines
 
 
 def _root(files: Iterable[CertifiedFile]) -> str:
