@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
 import yaml
 
+from integration.accounting import read_sent
 from integration.nats_server import NatsServer
 from ssmd_common.config.loading import load_environment, load_feed
 from ssmd_common.config.nats import NatsSettings
@@ -64,21 +64,9 @@ async def until(condition: Callable[[], bool], *, within_s: float = 30.0) -> Non
             await asyncio.sleep(0.02)
 
 
-class _Sent(msgspec.Struct):
-    connection: int
-    n: int
-    frame: str
-
-
 def sent_frames(path: Path) -> dict[int, list[bytes]]:
     """Read a simulator's sent log: each connection's frames, in order."""
-    found: dict[int, list[bytes]] = {}
-    for line in path.read_bytes().splitlines():
-        sent = msgspec.json.decode(line, type=_Sent)
-        frames = found.setdefault(sent.connection, [])
-        frames.append(sent.frame.encode())
-        assert sent.n == len(frames)
-    return found
+    return {number: connection.frames for number, connection in read_sent(path).items()}
 
 
 @dataclass(frozen=True)
@@ -125,7 +113,7 @@ def _frame_of(message: StoredMessage) -> bytes:
     if isinstance(event, FrameUnparsed):
         return base64.b64decode(event.data)
     assert isinstance(event, Control)
-    return event.frame.encode()
+    return base64.b64decode(event.frame) if event.base64 else event.frame.encode()
 
 
 @dataclass

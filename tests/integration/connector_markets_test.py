@@ -248,6 +248,58 @@ async def test_full_books_come_at_the_time_set_and_break_no_sequence(bench: Benc
     holds_no_gap(await bench.recorded())
 
 
+@pytest.mark.parametrize(
+    ("fault", "value"),
+    [("error-18", 2), ("error-27", 2), ("error-26", 1), ("error-26", 3), ("late-acks", 1), ("rest-429", 1)],
+)
+async def test_what_passes_costs_no_market_and_no_connection(
+    bench: Bench, road: GeneratedRoad, fault: str, value: float
+) -> None:
+    found = {"series": sorted({listing(index).series_ticker for index in range(MARKETS)}), "status": "open"}
+    async with Simulator(road, keys=None) as simulator:
+        await simulator.faults.inject(fault, value)
+        async with capturing(bench, simulator.url, discover=found):
+            await seen(bench, lambda recorded: set(tickers(recorded, "orderbook_delta")) == set(TICKERS))
+        assert simulator.faults.performed[fault] >= 1
+    recorded = await bench.recorded()
+    assert [event.connection for event in recorded.events(events.ConnectionOpened)] == [1]
+    for channel in ("ticker", "trade", "orderbook_delta"):
+        assert sorted(subscribed(recorded)[channel]) == sorted(TICKERS)
+    assert Counter(tickers(recorded, "orderbook_snapshot")) == dict.fromkeys(TICKERS, 1)
+    holds_no_gap(recorded)
+
+
+@pytest.mark.parametrize("code", [10, 25])
+async def test_a_terminal_error_subscribes_anew_on_a_new_connection(
+    bench: Bench, road: GeneratedRoad, code: int
+) -> None:
+    async with Simulator(road, keys=None) as simulator, capturing(bench, simulator.url):
+        await seen(bench, lambda recorded: set(tickers(recorded, "orderbook_delta")) == set(TICKERS))
+        await simulator.faults.inject(f"error-{code}")
+        await seen(bench, lambda recorded: Counter(tickers(recorded, "orderbook_snapshot"))[TICKERS[0]] == 2)
+    recorded = await bench.recorded()
+    causes = [(event.connection, event.cause) for event in recorded.events(events.ConnectionClosed)]
+    assert causes == [(1, "terminal_error"), (2, "stopped")]
+    assert Counter(tickers(recorded, "orderbook_snapshot")) == dict.fromkeys(TICKERS, 2)
+    holds_no_gap(recorded)
+
+
+async def test_books_are_asked_for_after_a_gap_and_whole_again_when_all_have_come(
+    bench: Bench, road: GeneratedRoad
+) -> None:
+    books = {"channels": ["orderbook_delta"]}
+    async with Simulator(road, keys=None) as simulator, capturing(bench, simulator.url, **books):
+        await seen(bench, lambda recorded: set(tickers(recorded, "orderbook_delta")) == set(TICKERS))
+        await simulator.faults.inject("missing-seq", 3)
+        recorded = await seen(bench, lambda recorded: bool(recorded.events(events.ExchangeResynced)))
+    gaps = recorded.events(events.ExchangeGap)
+    assert sum(gap.missing_count or 0 for gap in gaps) == 3
+    resynced = {event.gap_no for event in recorded.events(events.ExchangeResynced)}
+    assert resynced <= {gap.gap_no for gap in gaps}
+    assert all(count >= 2 for count in Counter(tickers(recorded, "orderbook_snapshot")).values())
+    assert [event.connection for event in recorded.events(events.ConnectionOpened)] == [1]
+
+
 @contextmanager
 def troubled(statuses: list[int]) -> Iterator[tuple[ThreadingHTTPServer, list[str]]]:
     """Stand before the exchange's REST interface and answer the first requests with these statuses."""

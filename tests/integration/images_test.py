@@ -95,7 +95,8 @@ class Stack:
         if command:
             container.with_command(command)
         options = {key: told[key] for key in ("read_only", "cap_drop", "security_opt")}
-        options["tmpfs"] = dict(entry.split(":", 1) for entry in told["tmpfs"])
+        for entry in told["tmpfs"]:
+            container.with_tmpfs_mount(*entry.split(":", 1))
         if name == "nats":
             options["user"] = told["user"]
         container.with_kwargs(**options)

@@ -80,6 +80,11 @@ class Peer:
             and self.frames > 0
         )
 
+    @property
+    def extensions(self) -> list[str]:
+        """The WebSocket extensions agreed on with its client."""
+        return [extension.name for extension in self._socket.protocol.extensions]
+
     def now_ns(self) -> int:
         """Return the exchange's time, epoch nanoseconds."""
         return self._faults.clock.now_ns()
