@@ -75,6 +75,8 @@ def _print_plan(plan: Plan, out: Console) -> None:
     in_force = version_in_force(plan.feed, today())
     out.print(f"feed {plan.feed.name}, version {in_force.version}, venue {plan.settings.venue}", markup=False)
     out.print(f"connects to {plan.url()}" + (f" with the key of {keys}" if keys else ""), markup=False)
+    if plan.discovery is not None:
+        out.print(f"looks for {plan.discovery} at {plan.rest_url()}", markup=False)
     out.print(f"publishes to {subjects.data_filter} and {subjects.capture_filter}", markup=False)
     out.print(f"stream {transport.stream} at {transport.url}, as instance {plan.instance}", markup=False)
 

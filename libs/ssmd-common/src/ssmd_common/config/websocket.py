@@ -244,6 +244,11 @@ class Discover(ConfigModel):
     multivariate: Literal["include", "exclude", "only"] = "include"
     every: Duration = parse_interval("10m")
 
+    def __str__(self) -> str:
+        """Say it in a line, for people."""
+        named = [*(f"series {name}" for name in self.series), *(f"event {name}" for name in self.events)]
+        return f"{', '.join(named) or 'all'} markets, {' or '.join(self.status)}, every {self.every}"
+
     @property
     def covers_everything(self) -> bool:
         """Whether every market is meant."""

@@ -41,6 +41,8 @@ def test_one_name_may_stand_for_a_list_of_them() -> None:
     assert found is not None
     assert (found.series, found.events, found.status) == (("KXBTCD",), ("A", "B"), ("open",))
     assert found.every.seconds == 300
+    assert str(found) == "series KXBTCD, event A, event B markets, open, every 5m"
+    assert str(Discover()) == "all markets, open or unopened, every 10m"
 
 
 @pytest.mark.parametrize(
