@@ -43,17 +43,7 @@ def write_archive(base: Path, now_ns: int, *, days: int, minutes: int, records: 
     chance = random.Random(7)
     for ago in range(days, -1, -1):
         if ago != MISSING:
-            _write_day(
-                base,
-                "kalshi",
-                today - dt.timedelta(days=ago),
-                now_ns,
-                minutes,
-                records,
-                chance,
-                ago=ago,
-                opens=ago == days,
-            )
+            _write_day(base, "kalshi", today - dt.timedelta(days=ago), now_ns, minutes, records, chance, ago=ago)
         if ago <= days // 3:
             _write_day(base, "kraken", today - dt.timedelta(days=ago), now_ns, minutes, records // 4, chance)
     for ago in range(11, 3, -1):
@@ -70,12 +60,11 @@ def _write_day(
     chance: random.Random,
     *,
     ago: int | None = None,
-    opens: bool = False,
 ) -> None:
     day = SampleDay(base, feed, date, numbered=feed != "kraken")
     day_ns = day_start_ns(date)
     gaps = [] if ago is None else list(_gaps(date, ago))
-    seq = 1_000_000 + (date.toordinal() % 1000) * 100_000
+    seq = 1  # of frames too: a session a day, so that what it received adds up
     now_s = (now_ns - day_ns) // SECOND_NS
     sealed = 0
     for start_s in range(0, _DAY_S, 60 * minutes):
@@ -94,7 +83,7 @@ def _write_day(
         seq += len(messages)
         stem = f"{start_s // 3600:02d}{start_s // 60 % 60:02d}"
         mine = [gap for gap in gaps if start_s <= (gap.detected_ns - day_ns) // SECOND_NS < end_s]
-        segment = SampleSegment(stem, start_s, messages, mine, minutes, opens=opens and not sealed)
+        segment = SampleSegment(stem, start_s, messages, mine, minutes, opens=False)
         if end_s > now_s:
             day.open(segment)
         else:
@@ -165,7 +154,7 @@ def _gaps(date: dt.date, ago: int) -> Iterator[Gap]:
         )
         yield gap(GapLayer.CONNECTION, "connection_lost", 30_000.5, 2_400, None, key=connection, start_seq=20_411)
         yield gap(GapLayer.STREAM, "retention", 48_000, 3_900, 5_812, start_seq=4_411_200)
-        yield gap(GapLayer.STREAM, "frames_missing", 62_000, 4.25, 3, key=connection, start_seq=31_007)
+        yield gap(GapLayer.STREAM, "lost", 62_000, 4.25, 3, start_seq=4_431_007)
         yield gap(GapLayer.ARCHIVE, "unreadable", 70_000, 12, 1, start_seq=4_502_117)
     elif ago in (5, 17, 33):
         yield gap(GapLayer.CONNECTION, "peer_closed", 25_000 + 900 * ago, 3.2, None, key=connection, start_seq=911)

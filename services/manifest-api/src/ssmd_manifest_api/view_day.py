@@ -176,7 +176,9 @@ def _facts(manifest: Manifest | None, opened: Sequence[OpenSegment]) -> list[Fac
     if manifest is not None:
         missing = [gap.missing_count for gap in manifest.gaps]
         known = sum(part or 0 for part in missing)
-        hint = f"{number(known)} known to be missing" + (", more of unknown size" if None in missing else "")
+        hint = f"{number(known)} known to be missing" + (", and more" if None in missing else "")
+        if not known and None in missing:
+            hint = "of unknown size"
         facts += [
             Fact("Gaps", number(len(missing)), hint if missing else "nothing is known to be missing"),
             Fact("Tickers", number(len(manifest.tickers)), f"of {count(len(manifest.message_types), 'type')}"),
