@@ -170,7 +170,8 @@ class Markets:
         One that was opened meanwhile may have been too late for it.
         """
         self._ended &= self._listed
-        return tuple(ticker for ticker in self._lane_of if ticker not in self._listed | self._opened)
+        seen = self._listed | self._opened
+        return tuple(ticker for ticker in self._lane_of if ticker not in seen)
 
     def looked_up(self, asked: Iterable[str], found: Collection[Listing], *, strict: bool) -> list[Change]:
         """Take the documents of markets that were asked for by name.
