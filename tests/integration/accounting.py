@@ -70,7 +70,8 @@ def matched(
     """Hold the frames captured on each connection against those sent on it.
 
     Args:
-        captured: The frames of each captured connection in the order received, the connections in their order.
+        captured: The frames, one at least, of each captured connection in the order received; the connections in
+            their order.
         sent: What the simulator sent. Connections of which nothing was captured may come between.
 
     Returns:
@@ -91,7 +92,7 @@ def matched(
                 found.append((connection, lost))
                 break
             same = sum(one == other for one, other in zip(frames, connection.frames, strict=False))
-            assert not frames or same == 0, (
+            assert same == 0, (
                 f"captured connection {place} is the simulator's {number}, but only {same} of its {len(frames)} "
                 f"frames are in their place"
             )

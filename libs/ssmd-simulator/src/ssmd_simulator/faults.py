@@ -137,7 +137,11 @@ _KINDS = (
     Kind("malformed-json", Where.FRAMES, "send VALUE frames that are no JSON between others", 1, (1, 3), least=1),
     Kind("duplicate-seq", Where.FRAMES, "send each of the next VALUE data frames with a seq twice", 1, (1, 3), 1),
     Kind("missing-seq", Where.FRAMES, "do not send the next VALUE data frames with a seq", 1, (1, 3), least=1),
-    Kind("reordered-seq", Where.FRAMES, "send the next data frame with a seq after the one that follows it"),
+    Kind(
+        "reordered-seq",
+        Where.FRAMES,
+        "send the next data frame with a seq after the one that follows it in its sid",
+    ),
     Kind(
         "late-acks",
         Where.COMMANDS,

@@ -81,7 +81,7 @@ class Harm:
     def __init__(self, number: int = 0) -> None:
         self._armed: dict[str, int] = {}
         self._malformed = number
-        self._late: bytes | None = None
+        self._late: tuple[bytes, int | None] | None = None
         self._acks: list[bytes] = []
         self.holds_acks = False
 
@@ -105,7 +105,7 @@ class Harm:
             if self.holds_acks and head.type == "subscribed":
                 self._acks.append(frame)
             elif head.is_sequenced_data:
-                left += self._sequenced(frame)
+                left += self._sequenced(frame, head)
                 left += self.released()
             else:
                 left += self._padded(frame, head)
@@ -125,28 +125,31 @@ class Harm:
         """Return the frames that were held and now never leave: the connection is gone."""
         held = [Leaving(frame, "late-acks", withheld=True) for frame in self._acks]
         if self._late is not None:
-            held.append(Leaving(self._late, "reordered-seq", withheld=True))
+            held.append(Leaving(self._late[0], "reordered-seq", withheld=True))
         self._acks, self._late = [], None
         return held
 
-    def _sequenced(self, frame: bytes) -> list[Leaving]:
+    def _sequenced(self, frame: bytes, head: _Head) -> list[Leaving]:
         """Return what becomes of a data frame with a seq, one fault at a time."""
         if self._take("missing-seq"):
             return [Leaving(frame, "missing-seq", withheld=True)]
         if self._late is not None:
-            late, self._late = self._late, None
+            late, late_sid = self._late
+            if head.sid != late_sid:
+                return [Leaving(frame)]
+            self._late = None
             return [Leaving(frame), Leaving(late, "reordered-seq")]
         if self._take("reordered-seq"):
-            self._late = frame
+            self._late = (frame, head.sid)
             return []
         if self._take("duplicate-seq"):
             return [Leaving(frame), Leaving(frame, "duplicate-seq")]
-        return self._padded(frame, None)
+        return self._padded(frame, head)
 
-    def _padded(self, frame: bytes, head: _Head | None) -> list[Leaving]:
+    def _padded(self, frame: bytes, head: _Head) -> list[Leaving]:
         size = self._armed.get("huge-frame", 0)
         # Only data: a reply is read more strictly.
-        if not size or not frame.endswith(b"}") or (head is not None and (not head.type or head.type in _CONTROL)):
+        if not size or not head.type or head.type in _CONTROL or not frame.endswith(b"}"):
             return [Leaving(frame)]
         del self._armed["huge-frame"]
         around = b',"padding":""}'

@@ -121,6 +121,7 @@ def test_a_reordered_frame_comes_after_the_next_of_a_sequence_even_much_later() 
     suffering = armed("reordered-seq")
     assert sent(suffering.leaving([delta(1), TICKER])) == [TICKER]
     assert sent(suffering.leaving([TICKER])) == [TICKER]
+    assert sent(suffering.leaving([delta(1, sid=3)])) == [delta(1, sid=3)]
     assert sent(suffering.leaving([delta(2), delta(3)])) == [delta(2), delta(1), delta(3)]
     assert suffering.is_idle
 
