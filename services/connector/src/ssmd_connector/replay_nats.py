@@ -87,7 +87,7 @@ async def replay_to_nats(replay: Replay, stop: Stop) -> int:
         return 1
     try:
         info = await wait_for_stream(replay.target, connected.nc, stop)
-        return 1 if info is None else await _Replayer(replay, connected, info).run(stop)
+        return 1 if info is None else await _Replayer(replay, connected, info, stop).run()
     finally:
         await nats_connection.close(connected.nc)
 
@@ -95,14 +95,16 @@ async def replay_to_nats(replay: Replay, stop: Stop) -> int:
 class _Replayer:
     """One replay at work."""
 
-    def __init__(self, replay: Replay, connected: Connected, info: StreamInfo) -> None:
+    def __init__(self, replay: Replay, connected: Connected, info: StreamInfo, stop: Stop) -> None:
         self._replay = replay
+        self._stop = stop
         self._connected = connected
         target, ledger = replay.target, Ledger()
         capture = Capture(new_session(INSTANCE), target.subjects())
         self._session = capture.session
         self._publisher = connected.publisher = Publisher(
             connected.nc,
+            stream=info.name,
             stream_limit=info.max_msg_size,
             window=target.limits.ack_window,
             ack_timeout_s=target.limits.ack_timeout_s,
@@ -119,11 +121,9 @@ class _Replayer:
             target_prefix=target.subjects().prefix,
             subject_types=replay.subject_types,
         )
-        self._stop: Stop
 
-    async def run(self, stop: Stop) -> int:
+    async def run(self) -> int:
         """Publish, and close the record whatever happens."""
-        self._stop = stop
         failure: SsmdError | None = None
         begun = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
@@ -153,7 +153,7 @@ class _Replayer:
             log.error(
                 "replay_unacknowledged", messages=left, remedy="see NATS's log, and replay into another stream"
             )
-        return 1 if left or stop.is_set() else 0
+        return 1 if left or self._stop.is_set() else 0
 
     async def _replay_all(self) -> None:
         groups = self._replay.source.groups()
@@ -223,7 +223,7 @@ class _Replayer:
         for message in self._retelling.ended(time.time_ns(), cause=cause, reason=reason):
             self._publisher.try_put(message)
         await self._acknowledged()
-        return self._publisher.unacknowledged
+        return self._publisher.unacknowledged + self._retelling.lost
 
     async def _beat(self) -> None:
         """Say that the session lives; a beat for which there is no room is left out."""

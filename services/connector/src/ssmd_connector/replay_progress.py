@@ -49,7 +49,7 @@ class ReplayProgress:
         self._task = self._bar.add_task("replay", total=records, at="")
 
     def move(self, records: int, at_ns: int) -> int:
-        """Take note of records that were replayed, the last of them received at ``at_ns``; return 0, to count anew."""
+        """Take note of so many more records, the last of them received at ``at_ns``; return 0, to count anew."""
         if not records:
             return 0
         self.done += records

@@ -33,6 +33,7 @@ from ssmd_common.frames import (
     parse_msg_id,
     session_instance,
 )
+from ssmd_common.ranges import range_total
 from ssmd_connector.capture import Message
 from ssmd_connector.journal import Track
 from ssmd_connector.venues.venue import Kind, Route
@@ -71,6 +72,7 @@ class Retelling:
     Attributes:
         frames: Frames told so far.
         connections: Connections told of so far.
+        lost: Frames the stream would not take, of connections that are closed.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Retelling:
         self._tracks: dict[str, Track] = {}
         self.frames = 0
         self.connections = 0
+        self.lost = 0
 
     def started(self, now_ns: int, *, env: str, feed: str, version: str) -> Message:
         """Return the message that begins the session."""
@@ -189,8 +192,8 @@ class Retelling:
                 for state in event.connections:
                     self._learn(f"{event.session}.{state.connection}", state.unverifiable)
                 return
-            case SessionEnded():
-                return
+            case SessionEnded() | ReplayedGap():
+                return  # a session of ours replaces it; the index's own gap records tell of every gap
             case _:
                 yield from self._told_again(line, payload, event, identity, now_ns)
 
@@ -222,8 +225,8 @@ class Retelling:
                 fields["frame_no"] = track.frames
             if isinstance(event, ConnectionClosed):
                 self._learn(key, event.unverifiable)
-                fields |= self._count(track) | {"lost": []}
-                del self._tracks[key]
+                fields |= self._count(track)
+                self._forget(key)
         name = _name(fields)
         message = self._capture.encoded_event(
             name,
@@ -287,7 +290,7 @@ class Retelling:
         return self._capture.event(event)
 
     def _close(self, key: str, now_ns: int, *, cause: str, reason: str) -> Message:
-        track = self._tracks.pop(key)
+        track = self._tracks[key]
         event = ConnectionClosed(
             session=self._capture.session,
             connection=track.number,
@@ -296,12 +299,19 @@ class Retelling:
             reason=reason,
             **self._count(track),
         )
+        self._forget(key)
         return self._capture.event(event)
+
+    def _forget(self, key: str) -> None:
+        track = self._tracks.pop(key)
+        self.lost += range_total(self._ledger.lost(track.number))
+        self._ledger.forget(track.number)
 
     def _count(self, track: Track) -> dict[str, Any]:
         return {
             "frames": track.frames,
             "acked_through": self._ledger.through(track.number),
+            "lost": self._ledger.lost(track.number),
             "unverifiable": sorted(track.unverifiable),
         }
 

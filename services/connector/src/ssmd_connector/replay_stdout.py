@@ -1,4 +1,4 @@
-"""A replay to standard output: the exact bytes of the data frames, each followed by a newline, at the pace asked for.
+"""A replay to standard output: the exact bytes of the data frames, each followed by a newline, paced.
 
 With an envelope each record is one JSON line with what is known of it, and what the capture tells of itself, events
 and gaps, comes between them.
