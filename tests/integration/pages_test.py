@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from integration.pages_archive import GAPPY, MISSING, write_archive
 from integration.pages_checks import faults_of
-from ssmd_common.archive.times import SECOND_NS, date_of
+from ssmd_common.archive.times import SECOND_NS, date_of, from_rfc3339
 from ssmd_connector.causes import Cause
 from ssmd_manifest_api.view_gaps import CAUSES
 
@@ -31,25 +31,25 @@ NEEDS_CHROMIUM = pytest.mark.skipif(CHROMIUM is None, reason="no chromium in PAT
 
 DESK, PHONE = (1280, 900), (390, 844)
 SCREENS = [(DESK, "light"), (DESK, "dark"), (PHONE, "light"), (PHONE, "dark")]
-START_S = 30.0
+START_S = 60.0
+NOW_NS = from_rfc3339("2026-11-23T17:42:00Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A running server and the day it was made for."""
+    """A running server over an archive."""
 
     url: str
     archive: Path
-    now_ns: int
 
     def day(self, ago: int) -> str:
-        return f"/feeds/kalshi/{date_of(self.now_ns - ago * 86_400 * SECOND_NS).isoformat()}"
+        return f"/feeds/kalshi/{date_of(NOW_NS - ago * 86_400 * SECOND_NS).isoformat()}"
 
 
 @contextmanager
 def serving(archive: Path) -> Iterator[str]:
-    """Run the manifest API over an archive and give its address."""
-    program = "from ssmd_manifest_api.cli import main; main()"
+    """Run the manifest API over an archive and give its address; its clock stands, so a page is always the same."""
+    program = f"import time; time.time_ns = lambda: {NOW_NS}; from ssmd_manifest_api.cli import main; main()"
     process = subprocess.Popen(  # noqa: S603 - our own program
         [sys.executable, "-c", program, "--data", str(archive), "--port", "0"],
         stdout=subprocess.PIPE,
@@ -78,13 +78,10 @@ def serving(archive: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    import time  # noqa: PLC0415 - the one place that asks: the server judges days by the same clock
-
     archive = tmp_path_factory.mktemp("archive")
-    now_ns = time.time_ns()
-    write_archive(archive, now_ns, days=14, minutes=120, records=60)
+    write_archive(archive, NOW_NS, days=14, minutes=120, records=60)
     with serving(archive) as url:
-        yield Site(url, archive, now_ns)
+        yield Site(url, archive)
 
 
 @pytest.fixture(scope="module")
