@@ -189,7 +189,7 @@ async def test_a_new_market_joins_and_a_settled_one_leaves_without_a_new_connect
 
 async def test_what_no_frame_told_is_found_by_looking_again(bench: Bench, road: GeneratedRoad) -> None:
     found = {"every": "1s", "events": sorted({listing(index).event_ticker for index in range(MARKETS + 1)})}
-    quiet = {"channels": ["trade", "orderbook_delta"]}
+    quiet: dict[str, Any] = {"channels": ["trade", "orderbook_delta"]}
     async with Simulator(road, keys=None) as simulator, capturing(bench, simulator.url, discover=found, **quiet):
         await until(lambda: simulator.frames > 300)
         new = road.directory.open_next(time.time_ns()).listing.ticker
@@ -287,7 +287,7 @@ async def test_a_terminal_error_subscribes_anew_on_a_new_connection(
 async def test_books_are_asked_for_after_a_gap_and_whole_again_when_all_have_come(
     bench: Bench, road: GeneratedRoad
 ) -> None:
-    books = {"channels": ["orderbook_delta"]}
+    books: dict[str, Any] = {"channels": ["orderbook_delta"]}
     async with Simulator(road, keys=None) as simulator, capturing(bench, simulator.url, **books):
         await seen(bench, lambda recorded: set(tickers(recorded, "orderbook_delta")) == set(TICKERS))
         await simulator.faults.inject("missing-seq", 3)
