@@ -22,9 +22,12 @@ def _environment() -> dict[str, str]:
 
 
 @contextmanager
-def serving(data: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving(data: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     process = subprocess.Popen(  # noqa: S603 - our own program
-        [*COMMAND, "--data", str(data), "--port", "0"], stderr=subprocess.PIPE, text=True, env=_environment()
+        [*COMMAND, "--data", str(data), "--port", "0", *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=_environment(),
     )
     try:
         assert process.stderr is not None
@@ -78,3 +81,35 @@ def test_no_folder_named_is_one_line_and_exit_2() -> None:
     assert done.returncode == 2
     assert "--data" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_new_token_opens_what_its_entry_says(archive: Path, tmp_path: Path) -> None:
+    done = subprocess.run(  # noqa: S603 - our own program
+        [*COMMAND, "token", "ann", "--feed", "kalshi"],
+        capture_output=True, text=True, timeout=30, check=True, env=_environment(),
+    )  # fmt: skip
+    token, _, rest = done.stdout.partition("\n")
+    config = tmp_path / "api.yaml"
+    config.write_text(rest.partition("--config:\n")[2])
+    assert token not in config.read_text()
+    with serving(archive, "--config", str(config)) as (_, url), httpx.Client(base_url=url, timeout=20) as client:
+        path = "/manifests/kalshi/2026-11-23"
+        refused = client.get(path)
+        assert (refused.status_code, refused.headers["www-authenticate"][:6]) == (401, "Bearer")
+        assert client.get(path, headers={"Authorization": f"Bearer {token}"}).status_code == 200
+        assert client.get(path, auth=("ann", token)).status_code == 200
+        assert client.get("/manifests/kraken", auth=("ann", token)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [(["--config", "none.yaml"], "none.yaml"), (["--feeds", "none"], "--feeds"), (["--port", "70000"], "--port")],
+)
+def test_a_wrong_option_is_one_line_and_exit_2(tmp_path: Path, options: list[str], named: str) -> None:
+    done = subprocess.run(  # noqa: S603 - our own program
+        [*COMMAND, "--data", str(tmp_path), *options],
+        capture_output=True, text=True, timeout=30, check=False, env=_environment(),
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert named in done.stderr

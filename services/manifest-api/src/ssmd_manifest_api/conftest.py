@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -45,8 +46,12 @@ def at(hour: int, minute: int = 0) -> int:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """Two feeds: kalshi with two sealed segments, a gap and an open segment; kraken, whose first is still open."""
-    base = tmp_path / "archive"
+    """Give the sample archive."""
+    return write_sample(tmp_path / "archive")
+
+
+def write_sample(base: Path) -> Path:
+    """Write two feeds: kalshi with two sealed segments, a gap and an open one; kraken, whose first is still open."""
     kalshi = SampleDay(base, "kalshi", DAY)
     kalshi.seal(
         SampleSegment("0615", at(6, 15), [Message(2, at(6, 15)), Message(3, at(6, 15) + 30, "ticker", "KX.B")])
@@ -66,8 +71,8 @@ def connect() -> Connect:
     """Give a client of the app over an archive, in this process."""
 
     @asynccontextmanager
-    async def connected(base: Path, *, now_ns: int = NOON_NS) -> AsyncIterator[httpx.AsyncClient]:
-        app = create_app(base, metrics=Metrics(SERVICE), clock_ns=lambda: now_ns)
+    async def connected(base: Path, *, now_ns: int = NOON_NS, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+        app = create_app(base, metrics=Metrics(SERVICE), clock_ns=lambda: now_ns, **options)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
             yield client
 

@@ -33,34 +33,36 @@ class Paging(Generic[ItemT]):
     def __init__(self, kind: str, key: Callable[[ItemT], tuple[Any, ...]], types: tuple[type, ...]) -> None:
         self._kind = kind
         self._key = key
-        self._types = (str, *types)
+        self._types = types
 
-    def parse(self, text: object) -> tuple[Any, ...]:
-        """Return the key a cursor stands behind.
+    def check(self, cursor: str) -> str:
+        """Return a cursor that is one of this list.
 
         Raises:
-            ValueError: It is no cursor of this list.
+            ValueError: It is not.
         """
-        try:
-            if isinstance(text, str):
-                data = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), b"-_", validate=True)
-                kind, *key = msgspec.json.decode(data, type=tuple[Any, ...])
-                if kind == self._kind and (str, *map(type, key)) == self._types:
-                    return tuple(key)
-        except (ValueError, msgspec.DecodeError):
-            pass
-        raise ValueError("not a cursor of this list: take it from `next` of the page before")
+        if self._parse(cursor) is None:
+            raise ValueError("not a cursor of this list: take it from `next` of the page before")
+        return cursor
 
-    def page(
-        self, items: Iterable[ItemT], *, after: tuple[Any, ...] | None, limit: int
-    ) -> tuple[Sequence[ItemT], str | None]:
+    def _parse(self, cursor: str) -> tuple[Any, ...] | None:
+        """Return the key a cursor stands behind; None where it is no cursor of this list."""
+        try:
+            data = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), b"-_", validate=True)
+            kind, *key = msgspec.json.decode(data, type=tuple[Any, ...])
+        except (ValueError, msgspec.DecodeError):
+            return None
+        return tuple(key) if kind == self._kind and tuple(map(type, key)) == self._types else None
+
+    def page(self, items: Iterable[ItemT], *, cursor: str | None, limit: int) -> tuple[Sequence[ItemT], str | None]:
         """Return a page of sorted entries and the cursor of the next one; None on the last.
 
         Args:
             items: All entries, sorted by the key.
-            after: What :meth:`parse` made of the cursor; None for the first page.
+            cursor: The one the page before gave, checked by :meth:`check`; None for the first page.
             limit: How many entries at most.
         """
+        after = None if cursor is None else self._parse(cursor)
         rest = [item for item in items if after is None or self._key(item) > after]
         shown = rest[:limit]
         return shown, self._cursor(shown[-1]) if len(rest) > limit else None

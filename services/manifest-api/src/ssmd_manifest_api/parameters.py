@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from ssmd_common.archive.gaps import GapLayer, GapStatus
 from ssmd_common.archive.times import day_start_ns, from_rfc3339
 from ssmd_common.errors import WireError
 from ssmd_manifest_api.condition import Condition
-from ssmd_manifest_api.paging import DAYS, FILES, GAPS, Paging
+from ssmd_manifest_api.paging import DAYS, FILES, GAPS
 
 __all__ = [
     "DEFAULT_LIMIT",
@@ -106,18 +106,10 @@ LimitQuery = Annotated[
 ]
 
 
-def _cursor(paging: Paging[Any]) -> Any:
-    return Annotated[
-        tuple[Any, ...] | None,
-        BeforeValidator(paging.parse),
-        WithJsonSchema({"type": "string"}),
-        Query(alias="cursor", description="Only what comes behind: the `next` of the page before"),
-    ]
-
-
-DaysCursor = _cursor(DAYS)
-GapsCursor = _cursor(GAPS)
-FilesCursor = _cursor(FILES)
+_CURSOR = Query(alias="cursor", description="Only what comes behind: the `next` of the page before")
+DaysCursor = Annotated[Annotated[str, AfterValidator(DAYS.check)] | None, _CURSOR]
+GapsCursor = Annotated[Annotated[str, AfterValidator(GAPS.check)] | None, _CURSOR]
+FilesCursor = Annotated[Annotated[str, AfterValidator(FILES.check)] | None, _CURSOR]
 
 
 async def known_parameters(request: Request) -> None:

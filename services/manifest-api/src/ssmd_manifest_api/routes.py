@@ -107,7 +107,7 @@ def list_days(
     known_feed(catalog, feed)
     wanted = DayFilter(conditions=conditions, from_ns=from_ns, to_ns=to_ns)
     found = (day for day in catalog.days(feed) if wanted.wants(day.date, day.verdict.condition))
-    days, following = DAYS.page(found, after=cursor, limit=limit)
+    days, following = DAYS.page(found, cursor=cursor, limit=limit)
     return _json(models.FeedDays(feed=feed, days=[_day_entry(feed, day) for day in days], next=following))
 
 
@@ -161,7 +161,7 @@ def list_files(
     """List a day's segments in the order of the stream; filters keep those that may hold what is asked for."""
     known_day(catalog, feed, date)
     wanted = SegmentFilter(types=types, tickers=tickers, from_ns=from_ns, to_ns=to_ns)
-    files, following = FILES.page(catalog.segments(feed, date, wanted), after=cursor, limit=limit)
+    files, following = FILES.page(catalog.segments(feed, date, wanted), cursor=cursor, limit=limit)
     opened = [models.OpenEntry.model_validate(open_document(part)) for part in catalog.open_segments(feed, date)]
     listed = [_listed(entry, feed, date.isoformat()) for entry in files]
     return _json(models.FileList(feed=feed, date=date, files=listed, open=opened, next=following))
@@ -185,7 +185,7 @@ def list_gaps(
     """List a feed's gaps by start, each once."""
     known_feed(catalog, feed)
     wanted = GapFilter(layers=layers, statuses=statuses, from_ns=from_ns, to_ns=to_ns)
-    gaps, following = GAPS.page(catalog.gaps(feed, catalog.dates(feed), wanted), after=cursor, limit=limit)
+    gaps, following = GAPS.page(catalog.gaps(feed, catalog.dates(feed), wanted), cursor=cursor, limit=limit)
     return _json(models.FeedGaps(feed=feed, gaps=list(gaps), next=following))
 
 
@@ -204,7 +204,7 @@ def list_day_gaps(
     """List the gaps that touch a day, by start."""
     known_day(catalog, feed, date)
     wanted = GapFilter(layers=layers, statuses=statuses, from_ns=from_ns, to_ns=to_ns)
-    gaps, following = GAPS.page(catalog.gaps(feed, [date], wanted), after=cursor, limit=limit)
+    gaps, following = GAPS.page(catalog.gaps(feed, [date], wanted), cursor=cursor, limit=limit)
     return _json(models.DayGaps(feed=feed, date=date, gaps=list(gaps), next=following))
 
 
@@ -227,7 +227,7 @@ def list_conditions(
     known_feed(catalog, feed)
     wanted = DayFilter(conditions=conditions, from_ns=from_ns, to_ns=to_ns)
     found = (day for day in catalog.days(feed, fill=True) if wanted.wants(day.date, day.verdict.condition))
-    days, following = DAYS.page(found, after=cursor, limit=limit)
+    days, following = DAYS.page(found, cursor=cursor, limit=limit)
     return _json(
         models.FeedConditions(
             feed=feed,

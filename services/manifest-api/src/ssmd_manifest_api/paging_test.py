@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import base64
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssmd_manifest_api.paging import Paging
+
+NUMBERS: Paging[tuple[int, str]] = Paging("numbers", lambda item: item, (int, str))
+OTHERS: Paging[tuple[int, str]] = Paging("others", lambda item: item, (int, str))
+ITEMS = st.lists(st.tuples(st.integers(0, 2**60), st.text(max_size=4)), unique=True, max_size=30).map(sorted)
+
+
+@given(items=ITEMS, limit=st.integers(1, 10))
+def test_the_pages_together_are_the_list(items: list[tuple[int, str]], limit: int) -> None:
+    seen: list[tuple[int, str]] = []
+    cursor = None
+    while True:
+        shown, cursor = NUMBERS.page(items, cursor=cursor, limit=limit)
+        seen += shown
+        if cursor is None:
+            break
+        assert len(shown) == limit
+    assert seen == items
+
+
+@given(items=ITEMS.filter(len), later=ITEMS, limit=st.integers(1, 10))
+def test_what_comes_behind_a_cursor_moves_nothing_before_it(
+    items: list[tuple[int, str]], later: list[tuple[int, str]], limit: int
+) -> None:
+    shown, cursor = NUMBERS.page(items, cursor=None, limit=limit)
+    if cursor is not None:
+        grown = sorted({*items, *(item for item in later if item > shown[-1])})
+        rest, _ = NUMBERS.page(grown, cursor=cursor, limit=1_000)
+        assert [*shown, *rest] == grown
+
+
+@given(st.text() | st.binary().map(lambda data: base64.urlsafe_b64encode(data).decode()))
+def test_what_is_no_cursor_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a cursor"):
+        NUMBERS.check(text)
+
+
+def test_a_cursor_of_another_list_is_refused() -> None:
+    _, cursor = OTHERS.page([(1, "a"), (2, "b")], cursor=None, limit=1)
+    assert OTHERS.check(cursor or "") == cursor
+    with pytest.raises(ValueError, match="not a cursor"):
+        NUMBERS.check(cursor or "")
