@@ -6,7 +6,7 @@ import datetime as dt
 import threading
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from ssmd_common.archive.certificate import Certificate, encode_certificate, sha256sum_list
 from ssmd_common.archive.certificate_store import day_settled, derive_certificate
@@ -15,12 +15,12 @@ from ssmd_common.archive.store import Store
 from ssmd_manifest_api.catalog import Catalog, ManifestFile
 from ssmd_manifest_api.conditional import REVALIDATE, etag_of, not_modified, validators
 from ssmd_manifest_api.lookup import CatalogDep, known_manifest
-from ssmd_manifest_api.parameters import DatePath, FeedPath
+from ssmd_manifest_api.parameters import DatePath, FeedPath, known_parameters
 from ssmd_manifest_api.problems import PROBLEM_RESPONSES
 
 __all__ = ["certificate_of", "router"]
 
-router = APIRouter()
+router = APIRouter(dependencies=[Depends(known_parameters)])
 
 _KEPT = 64
 _TEXT = "text/plain"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
 from ssmd_common.archive.store import Source
@@ -17,12 +17,12 @@ from ssmd_manifest_api.conditional import (
     wanted_range,
 )
 from ssmd_manifest_api.lookup import CatalogDep, known_file
-from ssmd_manifest_api.parameters import DatePath, FeedPath, NamePath
+from ssmd_manifest_api.parameters import DatePath, FeedPath, NamePath, known_parameters
 from ssmd_manifest_api.problems import PROBLEM_RESPONSES, ProblemError
 
 __all__ = ["router"]
 
-router = APIRouter()
+router = APIRouter(dependencies=[Depends(known_parameters)])
 
 _PART_BYTES = 1 << 18
 

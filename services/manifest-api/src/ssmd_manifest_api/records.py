@@ -230,10 +230,8 @@ class _PendingGaps:
             yield _gap_line(self.by_ns.popleft()[1])
 
     def rest(self) -> Iterator[bytes]:
-        while self.by_seq:
-            yield _gap_line(self.by_seq.popleft()[1])
-        while self.by_ns:
-            yield _gap_line(self.by_ns.popleft()[1])
+        left = [gap for _, gap in (*self.by_seq, *self.by_ns)]
+        yield from map(_gap_line, sorted(left, key=lambda gap: from_rfc3339(gap.start)))
 
 
 def _gap_line(gap: GapEntry) -> bytes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote, urlencode
 
 import structlog
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
@@ -19,7 +19,7 @@ from ssmd_common.archive.times import to_rfc3339
 from ssmd_common.errors import ArchiveError
 from ssmd_manifest_api.conditional import REVALIDATE
 from ssmd_manifest_api.lookup import CatalogDep, known_feed
-from ssmd_manifest_api.parameters import FeedPath, FromQuery, TickerQuery, ToQuery, TypeQuery
+from ssmd_manifest_api.parameters import FeedPath, FromQuery, TickerQuery, ToQuery, TypeQuery, known_parameters
 from ssmd_manifest_api.problems import PROBLEM_RESPONSES
 from ssmd_manifest_api.records import MOST_RECORDS, envelope_lines, first_page, picks, raw_lines
 from ssmd_manifest_api.records_plan import FeedRecords, GapRange
@@ -31,7 +31,7 @@ __all__ = ["router"]
 
 log = structlog.get_logger()
 
-router = APIRouter()
+router = APIRouter(dependencies=[Depends(known_parameters)])
 
 _MOST = 2**63 - 1
 _MEDIA_TYPE = "application/x-ndjson"

@@ -61,6 +61,7 @@ class SampleSegment:
     gaps: Sequence[Gap] = ()
     minutes: int = 1
     opens: bool = True
+    epoch: int = 1
 
     @property
     def end_s(self) -> int:
@@ -163,7 +164,7 @@ class SampleDay:
             prefix=f"test.{self._feed}",
             stream="SAMPLE",
             created="2026-01-01T00:00:00Z",
-            epoch=1,
+            epoch=segment.epoch,
             shared=False,
             name=segment.stem,
             interval=f"{segment.minutes}m",
