@@ -90,6 +90,9 @@ async def test_a_day_without_a_sealed_segment_is_not_certified_yet(client: httpx
 async def test_an_index_the_manifest_does_not_list_is_not_certified(
     client: httpx.AsyncClient, archive: Path
 ) -> None:
+    day = SampleDay(archive, "kalshi", DAY)
+    day.seal(SampleSegment("0618", at(6, 18), [Message(4711, at(6, 18))]))
+    day.write_manifest()  # one that no certificate was derived from before
     index = archive / "kalshi/2026-11-23/_evidence/0615.index.jsonl"
     index.write_bytes(index.read_bytes() + b" ")
     answer = await client.get(PATH)
