@@ -38,6 +38,7 @@ __all__ = [
     "Bench",
     "Recorded",
     "finished",
+    "frame_of",
     "killed",
     "running_process",
     "sent_frames",
@@ -92,7 +93,7 @@ class Recorded:
             identity = parse_msg_id(message.headers["Nats-Msg-Id"])
             if isinstance(identity, FrameId):
                 assert identity not in found
-                found[identity] = _frame_of(message)
+                found[identity] = frame_of(message)
         return found
 
     def connections(self) -> dict[tuple[str, int], list[bytes]]:
@@ -106,7 +107,8 @@ class Recorded:
         return found
 
 
-def _frame_of(message: StoredMessage) -> bytes:
+def frame_of(message: StoredMessage) -> bytes:
+    """Return the bytes of the frame a message carries, as data or inside an event."""
     if ".json." in message.subject:
         return message.data
     event = decode_event(message.data)

@@ -7,7 +7,9 @@ Both are real servers with JetStream on disk; their loopback port and their stor
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import tarfile
 import time
 from functools import cache
 from importlib.metadata import version
@@ -56,6 +58,9 @@ class NatsServer(Protocol):
     def kill(self) -> None:
         """Kill it as a crash would. Harmless when it is not running."""
 
+    def reload(self, config: str) -> None:
+        """Let the running server take up other lines of configuration."""
+
 
 class Container:
     """One nats-server in a container.
@@ -65,11 +70,10 @@ class Container:
     """
 
     def __init__(self, *, config: str = "") -> None:
-        text = f'listen: "0.0.0.0:4222"\nmax_payload: 8MB\njetstream {{ store_dir: "{_STORE}" }}\n{config}\n'
         self._container = (
             DockerContainer(IMAGE)
             .with_command("-c /ssmd.conf")
-            .with_copy_into_container(text.encode(), "/ssmd.conf")
+            .with_copy_into_container(_configuration(config), "/ssmd.conf")
         )
         host = _docker_host()
         self.port = free_port()
@@ -111,10 +115,28 @@ class Container:
         with contextlib.suppress(DockerException):  # it is not running
             self._container.get_wrapped_container().kill()
 
+    def reload(self, config: str) -> None:
+        """Let the server take up other lines of configuration."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            data = _configuration(config)
+            entry = tarfile.TarInfo("ssmd.conf")
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+        wrapped = self._container.get_wrapped_container()
+        wrapped.put_archive("/", packed.getvalue())
+        wrapped.kill(signal="SIGHUP")
+
     def remove(self) -> None:
         """Remove the container and its store."""
         if self._created:
             self._container.stop()
+
+
+def _configuration(config: str) -> bytes:
+    """Return a container's configuration file."""
+    text = f'listen: "0.0.0.0:4222"\nmax_payload: 8MB\njetstream {{ store_dir: "{_STORE}" }}\n{config}\n'
+    return text.encode()
 
 
 def _docker_host() -> str:

@@ -151,7 +151,14 @@ class Capture:
         )
         headers = f"NATS/1.0\r\n{MSG_ID_HEADER}: {identity}\r\n{RECEIVED_NS_HEADER}: {received_ns}\r\n\r\n"
         subject = self._subjects.capture(event_name(event)).encode("ascii")
-        return Message(subject, headers.encode("ascii"), encode_event(event), message.connection, message.frame_no)
+        return Message(
+            subject,
+            headers.encode("ascii"),
+            encode_event(event),
+            message.connection,
+            message.frame_no,
+            is_oversize=True,
+        )
 
     def event(self, event: CaptureEvent) -> Message:
         """Return the message of an event that is no frame, under the session's next event number."""

@@ -42,7 +42,6 @@ _AWAY_S = 1.0
 _PROBE_WINDOW = 16
 _UNRESPONSIVE_TIMEOUTS = 3
 _MAX_BACKOFF_DOUBLINGS = 4
-_SUBSTITUTE_BYTES = 1024
 _MAX_REFUSALS = 5
 
 
@@ -225,13 +224,13 @@ class Publisher:
         parts: list[bytes] = []
         fresh = 0
         for entry in entries:
-            # `size` is never below the message's own.
-            if entry.size > limit and entry.message.size > limit:
-                self._replace(entry, limit)
             token += 1
-            in_flight[token] = entry
             if entry.mark is not None:
                 self._holding.sent(token, entry.mark)
+            # `size` is never below the message's own.
+            if entry.size > limit and not self._fits(entry, limit):
+                continue
+            in_flight[token] = entry
             if entry.attempts:
                 self._arm(entry, now)
             else:
@@ -283,20 +282,29 @@ class Publisher:
         now = time.monotonic()
         self._refusals.take(verdict, text, unacknowledged=self.unacknowledged)
         entry.due = now + verdict.retry_after_s
-        if verdict is Verdict.TOO_LARGE and len(entry.message.payload) > _SUBSTITUTE_BYTES:
-            self._replace(entry, self.limit)
+        if verdict is Verdict.TOO_LARGE and self._replace(entry, self.limit):
             entry.due = now
         elif verdict.is_about_the_message:
             entry.refused_at = entry.refused_at or now
             entry.refused += 1
             # Where nothing else is stored either it is not the message, whatever the answer says.
             if entry.refused > _MAX_REFUSALS and self._last_stored_at > entry.refused_at:
-                self._set_aside(token, entry, text)
+                del self._in_flight[token]
+                self._set_aside(entry, text)
 
-    def _set_aside(self, token: int, entry: Entry, text: str) -> None:
+    def _fits(self, entry: Entry, limit: int) -> bool:
+        """Tell whether a message may be sent, as it is or as what stands for it.
+
+        The server ends the connection for good over one above its limit, so such a one is not sent at all.
+        """
+        if entry.message.size <= limit or self._replace(entry, limit) or entry.message.size <= self._nc.max_payload:
+            return True
+        self._set_aside(entry, f"larger than the server's max_payload of {self._nc.max_payload}")
+        return False
+
+    def _set_aside(self, entry: Entry, text: str) -> None:
         """Give up a message the stream will never take, so that the others do not wait behind it."""
         message = entry.message
-        del self._in_flight[token]
         self._holding.memory_used -= entry.size
         self._metrics.set_aside.add()
         log.error("message_set_aside", msg_id=message.msg_id, answer=text, bytes=message.size)
@@ -304,10 +312,14 @@ class Publisher:
             self._ledger.lose(message.connection, message.frame_no, message.frame_no + 1)
         self._work.set()
 
-    def _replace(self, entry: Entry, limit: int) -> None:
-        """Put the message that tells of a frame too large in its place."""
-        self._holding.replace(entry, self._substitute(entry.message, limit))
+    def _replace(self, entry: Entry, limit: int) -> bool:
+        """Put the message that tells of a frame too large in its place, where that is smaller."""
+        told = self._substitute(entry.message, limit)
+        if entry.message.is_oversize or told.size >= entry.message.size:
+            return False
+        self._holding.replace(entry, told)
         self._metrics.oversize.add()
+        return True
 
     async def _watch(self) -> None:
         """Look at deadlines, at the connection, and at what does not move."""
@@ -357,15 +369,16 @@ class Publisher:
     async def _retry(self, overdue: list[tuple[int, Entry]], now: float) -> None:
         for start in range(0, len(overdue), _BLOCK_MESSAGES):
             part = overdue[start : start + _BLOCK_MESSAGES]
-            for _, entry in part:
-                if entry.message.size > self.limit:
-                    self._replace(entry, self.limit)
+            commands: list[bytes] = []
+            for token, entry in part:
+                if not self._fits(entry, self.limit):
+                    del self._in_flight[token]
+                    continue
                 entry.attempts += 1
                 self._arm(entry, now)
-            self._metrics.retries.add(len(part))
-            await self._nc.write_block(
-                b"".join(entry.message.command(self._reply_prefix, token) for token, entry in part)
-            )
+                commands.append(entry.message.command(self._reply_prefix, token))
+            self._metrics.retries.add(len(commands))
+            await self._nc.write_block(b"".join(commands))
 
     def _recall(self) -> None:
         """Take everything in flight back, to be sent again."""

@@ -8,6 +8,7 @@ from pydantic import SecretStr, ValidationError
 
 from ssmd_common.config.nats import NatsSettings, NatsTlsSettings
 from ssmd_common.errors import ConfigError, CredentialError, TransportError
+from ssmd_common.nats import connection
 from ssmd_common.nats.connection import close, connect
 from ssmd_common.nats.testing import NatsServer, free_port
 
@@ -113,3 +114,36 @@ async def test_missing_certificate_files_are_named(tmp_path: Path) -> None:
 def test_two_ways_to_authenticate_exclude_one_another() -> None:
     with pytest.raises(ValidationError, match="exclude one another"):
         NatsSettings(token=SecretStr("a"), nkey_seed=SecretStr("b"))
+
+
+@pytest.mark.parametrize(
+    "greeting", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"INFO []\r\n", b"INFO {\r\n", b"\xff\xff\r\n"]
+)
+async def test_another_program_on_the_port_for_a_while_does_not_end_the_reconnecting(
+    tmp_path: Path, greeting: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "RECONNECT_WAIT_S", 0.05)
+    greeted = 0
+
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal greeted
+        greeted += 1
+        writer.write(greeting)
+        writer.close()
+
+    server = NatsServer(tmp_path)
+    server.start()
+    nc = await connect(NatsSettings(url=server.url), name="test")
+    try:
+        await asyncio.to_thread(server.kill)
+        async with await asyncio.start_server(greet, "127.0.0.1", server.port), asyncio.timeout(20):
+            while greeted < 3:  # noqa: ASYNC110 - the other side of a socket sets no event
+                await asyncio.sleep(0.02)
+        await asyncio.to_thread(server.start)
+        async with asyncio.timeout(20):
+            while not nc.is_connected:  # noqa: ASYNC110 - nats-py sets no event
+                await asyncio.sleep(0.02)
+        await nc.flush()
+    finally:
+        await close(nc)
+        server.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import signal
 import socket
 import subprocess
 import time
@@ -46,9 +47,9 @@ class NatsServer:
         self.log = folder / "nats.log"
         self._config = folder / "nats.conf"
         store = f'jetstream {{ store_dir: "{folder / "store"}" }}\n' if jetstream else ""
-        text = f'listen: "127.0.0.1:{self.port}"\nmax_payload: 8MB\n{store}{config}\n'
+        self._fixed = f'listen: "127.0.0.1:{self.port}"\nmax_payload: 8MB\n{store}'
         folder.mkdir(parents=True, exist_ok=True)
-        self._config.write_text(text, "utf-8")
+        self._config.write_text(f"{self._fixed}{config}\n", "utf-8")
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -75,6 +76,12 @@ class NatsServer:
             time.sleep(0.02)
         self.kill()
         raise ConfigError(f"nats-server did not start: {self.log.read_text('utf-8', 'replace')[-500:]}")
+
+    def reload(self, config: str) -> None:
+        """Let the running server take up other lines in place of ``config``; it says so in its log."""
+        self._config.write_text(f"{self._fixed}{config}\n", "utf-8")
+        if self._process is not None:
+            self._process.send_signal(signal.SIGHUP)
 
     def kill(self) -> None:
         """Kill it as a crash would; the store stays. Harmless when it is not running."""
