@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-__all__ = ["SentConnection", "matched", "read_sent"]
+from ssmd_common.archive.gaps import Gap, GapLayer, merge_gaps
+from ssmd_common.archive.index import Event, GapRecord
+from ssmd_common.archive.layout import list_days
+from ssmd_common.archive.reader import day_segments
+from ssmd_common.events import CRASHED, STOPPED, ConnectionClosed, Control, FrameUnparsed, decode_event
+
+__all__ = ["Accounting", "SentConnection", "account", "matched", "read_sent"]
+
+_DIGEST_BYTES = 8
 
 
 class _Ended(msgspec.Struct):
@@ -21,6 +31,7 @@ class _Ended(msgspec.Struct):
 
 class _Line(msgspec.Struct):
     connection: int
+    at_ns: int
     n: int = 0
     withheld: str = ""
     frame: str | None = None
@@ -38,29 +49,43 @@ class SentConnection:
 
     Attributes:
         frames: What was sent on it, in order.
-        withheld: What a fault kept back: its name and the frame.
+        sent_ns: When the last of them was.
+        withheld: What a fault kept back: its name, the frame, and when.
         whole: Whether its client is known to have read every frame.
     """
 
     frames: list[bytes] = field(default_factory=list)
-    withheld: list[tuple[str, bytes]] = field(default_factory=list)
+    sent_ns: int = 0
+    withheld: list[tuple[str, bytes, int]] = field(default_factory=list)
     whole: bool = False
 
 
-def read_sent(path: Path) -> dict[int, SentConnection]:
-    """Read a simulator's sent log: its connections by number."""
+def digest(frame: bytes) -> bytes:
+    """Return what stands for a frame where there are too many to keep."""
+    return hashlib.blake2b(frame, digest_size=_DIGEST_BYTES).digest()
+
+
+def read_sent(path: Path, *, of: Callable[[bytes], bytes] = bytes) -> dict[int, SentConnection]:
+    """Read a simulator's sent log: its connections by number.
+
+    Args:
+        path: The log.
+        of: What to keep of each frame sent.
+    """
     found: dict[int, SentConnection] = {}
-    for text in path.read_bytes().splitlines():
-        line = msgspec.json.decode(text, type=_Line)
-        connection = found.setdefault(line.connection, SentConnection())
-        if line.ended is not None:
-            connection.whole = line.ended.whole
-            assert line.ended.frames == len(connection.frames)
-        elif line.withheld:
-            connection.withheld.append((line.withheld, line.bytes))
-        else:
-            connection.frames.append(line.bytes)
-            assert line.n == len(connection.frames)
+    with path.open("rb") as lines:
+        for text in lines:
+            line = msgspec.json.decode(text, type=_Line)
+            connection = found.setdefault(line.connection, SentConnection())
+            if line.ended is not None:
+                connection.whole = line.ended.whole
+                assert line.ended.frames == len(connection.frames)
+            elif line.withheld:
+                connection.withheld.append((line.withheld, line.bytes, line.at_ns))
+            else:
+                connection.frames.append(of(line.bytes))
+                connection.sent_ns = line.at_ns
+                assert line.n == len(connection.frames)
     return found
 
 
@@ -99,3 +124,210 @@ def matched(
         else:
             raise AssertionError(f"captured connection {place}, of {len(frames)} frames, was never sent")
     return found
+
+
+@dataclass
+class Accounting:
+    """Where every frame sent is.
+
+    Attributes:
+        sent: How many frames the simulator sent.
+        archived: How many are in the archive, once, with their bytes.
+        in_gaps: How many are not, and lie in a recorded gap.
+        withheld: How many frames a fault kept back, each in a recorded gap too.
+        after_stop: How many were on their way when the connector stopped in order, for good.
+        connections: How many connections were captured.
+        gaps: How many gaps are recorded, by layer, cause and status.
+        wrong: What is neither archived nor in a gap, in words.
+    """
+
+    sent: int = 0
+    archived: int = 0
+    in_gaps: int = 0
+    withheld: int = 0
+    after_stop: int = 0
+    connections: int = 0
+    gaps: dict[str, int] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Captured:
+    """One connection, as the archive has it."""
+
+    key: str
+    frames: dict[int, bytes] = field(default_factory=dict)
+    received_ns: int = 0
+    first_seq: int = 0
+
+
+class _Archive:
+    """What an archive holds of a feed: frames by connection, and gaps."""
+
+    def __init__(self, base: Path, feed: str) -> None:
+        self._connections: dict[str, _Captured] = {}
+        self.wrong: list[str] = []
+        self.stopped: set[str] = set()
+        gaps: list[Gap] = []
+        for day in list_days(base, feed):
+            for segment in day_segments(day):
+                for record in segment.records():
+                    if record.connection is not None and record.frame_no is not None:
+                        self._add(
+                            record.connection, record.frame_no, record.data, record.received_ns or 0, record.seq
+                        )
+                for line in segment.index.lines():
+                    match line:
+                        case Event():
+                            self._add_event(line)
+                        case GapRecord():
+                            gaps.append(line.gap)
+        self.gaps = merge_gaps(gaps)
+
+    @property
+    def connections(self) -> list[_Captured]:
+        """The connections in the order in which they began."""
+        return sorted(self._connections.values(), key=lambda one: one.first_seq)
+
+    def connection_gap(self, key: str) -> Gap | None:
+        """Return the gap after a connection, if one is recorded."""
+        gaps = (gap for gap in self.gaps if gap.layer is GapLayer.CONNECTION and gap.key == key)
+        return next((gap for gap in gaps if gap.cause != "not_kept"), None)
+
+    def holds(self, key: str, seq: int) -> bool:
+        """Tell whether a gap of this key holds a sequence number."""
+        return any(
+            gap.key == key and gap.start_seq is not None and gap.start_seq <= seq < (gap.end_seq or seq + 1)
+            for gap in self.gaps
+        )
+
+    def _add_event(self, line: Event) -> None:
+        event = decode_event(bytes(line.payload))
+        if isinstance(event, FrameUnparsed):
+            data = base64.b64decode(event.data)
+        elif isinstance(event, Control):
+            data = base64.b64decode(event.frame) if event.base64 else event.frame.encode()
+        else:
+            if isinstance(event, ConnectionClosed) and event.cause == STOPPED:
+                self.stopped.add(f"{event.session}.{event.connection}")
+            return
+        self._add(f"{event.session}.{event.connection}", event.frame_no, data, event.at_ns, line.seq)
+
+    def _add(self, key: str, frame_no: int, data: bytes, received_ns: int, seq: int) -> None:
+        connection = self._connections.get(key)
+        if connection is None:
+            connection = self._connections[key] = _Captured(key, first_seq=seq)
+        if frame_no in connection.frames:
+            self.wrong.append(f"frame {frame_no} of {key} is there twice")
+        connection.frames[frame_no] = digest(data)
+        connection.received_ns = max(connection.received_ns, received_ns)
+
+
+def account(base: Path, feed: str, sent_log: Path) -> Accounting:
+    """Say where every frame of a simulator's sent log is: in the archive once, or in a recorded gap that holds it.
+
+    A frame captured is one of its connection's, at its place, with its bytes. One that is not must be
+
+    * behind the last that was captured on its connection, in the gap of layer ``connection`` that begins there with
+      the next frame number and ends after it was sent; or below it, in a gap that counts its number;
+    * or, kept back by the simulator, in a gap of the exchange's own sequence, or in that between two connections.
+    """
+    archive, sent = _Archive(base, feed), read_sent(sent_log, of=digest)
+    found = Accounting(
+        sent=sum(len(one.frames) for one in sent.values()),
+        connections=len(archive.connections),
+        gaps=dict(Counter(f"{gap.layer} {gap.cause} {gap.status}" for gap in archive.gaps)),
+        wrong=list(archive.wrong),
+    )
+    numbers = sorted(sent)
+    before: _Captured | None = None
+    for captured in archive.connections:
+        number = _counterpart(captured, numbers, sent)
+        if number is None:
+            found.wrong.append(f"{captured.key}: no connection of the exchange holds its frames")
+            continue
+        for passed in numbers[: numbers.index(number)]:
+            _behind(found, archive, before, sent[passed], 0, f"connection {passed}")
+        numbers = numbers[numbers.index(number) + 1 :]
+        _compare(found, archive, captured, sent[number], f"connection {number}")
+        before = captured
+    for left in numbers:
+        _behind(found, archive, before, sent[left], 0, f"connection {left}")
+    return found
+
+
+def _counterpart(captured: _Captured, numbers: Iterable[int], sent: dict[int, SentConnection]) -> int | None:
+    """Return which of the exchange's connections a captured one is, by its first frame that is there."""
+    first = min(captured.frames)
+    for number in numbers:
+        frames = sent[number].frames
+        if first <= len(frames) and frames[first - 1] == captured.frames[first] and _alike(captured, frames):
+            return number
+    return None
+
+
+def _alike(captured: _Captured, frames: Sequence[bytes]) -> bool:
+    """Tell whether most of a captured connection is these: first frames are replies, and those of others too."""
+    same = sum(number <= len(frames) and frames[number - 1] == one for number, one in captured.frames.items())
+    return same * 2 > len(captured.frames)
+
+
+def _compare(found: Accounting, archive: _Archive, captured: _Captured, sent: SentConnection, what: str) -> None:
+    last = max(captured.frames)
+    for number in range(1, last + 1):
+        data = captured.frames.get(number)
+        if data is None:
+            if archive.holds(captured.key, number):
+                found.in_gaps += 1
+            else:
+                found.wrong.append(f"{what}: frame {number} of {last} is missing, and in no gap")
+        elif number > len(sent.frames) or data != sent.frames[number - 1]:
+            found.wrong.append(f"{what}: frame {number} is not what was sent")
+        else:
+            found.archived += 1
+    _behind(found, archive, captured, sent, last, what)
+    for fault, frame, at_ns in sent.withheld:
+        if _is_in_gap(archive, captured, frame, at_ns):
+            found.withheld += 1
+        else:
+            found.wrong.append(f"{what}: withheld for {fault}, and in no gap: {frame[:80]!r}")
+
+
+def _is_in_gap(archive: _Archive, captured: _Captured, frame: bytes, at_ns: int) -> bool:
+    """Tell whether a frame that was kept back is in a gap of its sequence, or in that after its connection."""
+    head = msgspec.json.decode(frame, type=_Head)
+    is_numbered = head.sid is not None and head.seq is not None
+    if is_numbered and archive.holds(f"{captured.key}/sid:{head.sid}", head.seq or 0):
+        return True
+    gap = archive.connection_gap(captured.key)
+    if gap is None:
+        return captured.key in archive.stopped
+    return gap.end_ns is None or gap.end_ns >= at_ns
+
+
+class _Head(msgspec.Struct):
+    sid: int | None = None
+    seq: int | None = None
+
+
+def _behind(
+    found: Accounting, archive: _Archive, captured: _Captured | None, sent: SentConnection, last: int, what: str
+) -> None:
+    """Account for the frames of a connection behind the last that is archived."""
+    lost = len(sent.frames) - last
+    if lost <= 0:
+        return
+    gap = archive.connection_gap(captured.key) if captured is not None else None
+    if captured is not None and gap is None and captured.key in archive.stopped:
+        # The gap after an orderly stop is recorded by whoever comes next, and nobody did.
+        found.after_stop += lost
+    elif captured is None or gap is None:
+        found.wrong.append(f"{what}: {lost} frames behind {last} are missing, and in no gap")
+    elif sent.whole and last and gap.cause != CRASHED:
+        found.wrong.append(f"{what}: its client had read every frame, and {lost} behind {last} are missing")
+    elif gap.start_ns > captured.received_ns or (gap.end_ns is not None and gap.end_ns < sent.sent_ns):
+        found.wrong.append(f"{what}: {lost} frames behind {last} are outside of {gap}")
+    elif last and gap.start_seq is not None and gap.start_seq != last + 1:
+        found.wrong.append(f"{what}: the gap after frame {last} begins with {gap.start_seq}")
+    else:
+        found.in_gaps += lost

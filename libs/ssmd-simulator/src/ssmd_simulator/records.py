@@ -25,14 +25,15 @@ __all__ = ["FaultLog", "SentLog"]
 class SentLog:
     """Everything that became of frames in this run, a JSON line each.
 
-    ``{"connection","n","frame"}``
+    ``{"at_ns","connection","n","frame"}``
         A frame that was handed to the operating system for an open socket. ``connection`` counts from 1 in the run,
-        ``n`` from 1 in the connection. The line is written before the frame is: whatever a client received is here.
-        What was on its way when a connection broke is here too, and was never received: the frames of a connection
-        that a client has are the first of these, without a hole.
-    ``{"connection","withheld","frame"}``
+        ``n`` from 1 in the connection; ``at_ns`` is this machine's clock, whatever the exchange's says. The line is
+        written before the frame is: whatever a client received is here. What was on its way when a connection broke
+        is here too, and was never received: the frames of a connection that a client has are the first of these,
+        without a hole.
+    ``{"at_ns","connection","withheld","frame"}``
         A frame a fault kept back, which no client ever received: ``withheld`` is the fault's name.
-    ``{"connection","ended":{"frames","code","by","whole"}}``
+    ``{"at_ns","connection","ended":{"frames","code","by","whole"}}``
         The connection's end: how many frames were sent, who closed it (``exchange`` or ``client``; ``nobody`` where
         the TCP connection broke) and with which code. ``whole`` says that the exchange closed it and the client
         answered that: then it has read every frame.
@@ -48,22 +49,22 @@ class SentLog:
 
     def write(self, connection: int, first_number: int, frames: Sequence[bytes]) -> None:
         """Append frames that follow each other in a connection."""
-        lines = bytearray()
+        lines, at_ns = bytearray(), time.time_ns()
         for number, frame in enumerate(frames, start=first_number):
-            lines += _line({"connection": connection, "n": number, **_frame(frame)})
+            lines += _line({"at_ns": at_ns, "connection": connection, "n": number, **_frame(frame)})
         self._file.write(lines)
 
     def withhold(self, connection: int, fault: str, frames: Sequence[bytes]) -> None:
         """Append frames that were not sent."""
-        lines = bytearray()
+        lines, at_ns = bytearray(), time.time_ns()
         for frame in frames:
-            lines += _line({"connection": connection, "withheld": fault, **_frame(frame)})
+            lines += _line({"at_ns": at_ns, "connection": connection, "withheld": fault, **_frame(frame)})
         self._file.write(lines)
 
     def end(self, connection: int, *, frames: int, code: int | None, by: str, whole: bool) -> None:
         """Append a connection's end."""
         ended = {"frames": frames, "code": code, "by": by, "whole": whole}
-        self._file.write(_line({"connection": connection, "ended": ended}))
+        self._file.write(_line({"at_ns": time.time_ns(), "connection": connection, "ended": ended}))
 
     def close(self) -> None:
         """Close the file."""

@@ -375,4 +375,5 @@ async def test_a_frame_that_is_not_utf8_goes_out_binary_and_the_log_has_its_base
             await client.send("start")
             assert [await client.recv(), await client.recv()] == [b"\xff\x00", "é"]
     lines = [json.loads(line) for line in path.read_text().splitlines()][:2]
+    assert [line.pop("at_ns") > 0 for line in lines] == [True, True]
     assert lines == [{"connection": 1, "n": 1, "frame_base64": "/wA="}, {"connection": 1, "n": 2, "frame": "é"}]
