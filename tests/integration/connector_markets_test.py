@@ -51,7 +51,7 @@ def bench(nats_server: NatsServer, tmp_path: Path) -> Bench:
 
 @pytest.fixture
 def road() -> GeneratedRoad:
-    return GeneratedRoad(seed=7, markets=MARKETS, rate=1500.0)
+    return GeneratedRoad(seed=7, markets=MARKETS, rate=300.0)
 
 
 @asynccontextmanager
@@ -78,7 +78,7 @@ async def capturing(
     assert code == 0
 
 
-async def seen(bench: Bench, condition: Any, *, within_s: float = 30.0) -> Recorded:
+async def seen(bench: Bench, condition: Any, *, within_s: float = 120.0) -> Recorded:
     """Return the stream once something is true of it."""
     async with asyncio.timeout(within_s):
         while True:
@@ -132,7 +132,7 @@ async def test_the_markets_of_a_series_are_found_documented_and_captured_and_no_
         Simulator(road, keys=None) as simulator,
         capturing(bench, simulator.url, discover={"series": series}),
     ):
-        await until(lambda: simulator.frames > 1000)
+        await until(lambda: simulator.frames > 600)
     recorded = await bench.recorded()
     assert sorted(documents(recorded)) == wanted
     assert [json.loads(json.dumps(e.document))["series_ticker"] for e in recorded.events(events.Market)] == [
@@ -148,7 +148,7 @@ async def test_the_markets_of_a_series_are_found_documented_and_captured_and_no_
 
 async def test_books_of_all_markets_are_had_by_discovering_them(bench: Bench, road: GeneratedRoad) -> None:
     async with Simulator(road, keys=None) as simulator, capturing(bench, simulator.url):
-        await until(lambda: simulator.frames > 1000)
+        await until(lambda: simulator.frames > 600)
     recorded = await bench.recorded()
     assert sorted(subscribed(recorded)["orderbook_delta"]) == sorted(TICKERS)
     assert subscribed(recorded)["trade"] == [], "all markets at once"
@@ -162,7 +162,7 @@ async def test_a_new_market_joins_and_a_settled_one_leaves_without_a_new_connect
     series = {listing(index).series_ticker for index in range(MARKETS + 1)}
     found = {"series": sorted(series)}
     async with Simulator(road, keys=None) as simulator, capturing(bench, simulator.url, discover=found):
-        await until(lambda: simulator.frames > 500)
+        await until(lambda: simulator.frames > 200)
         new = road.directory.open_next(time.time_ns()).listing.ticker
         old = TICKERS[0]
         road.directory.settle(old, time.time_ns())
@@ -191,7 +191,7 @@ async def test_what_no_frame_told_is_found_by_looking_again(bench: Bench, road: 
     found = {"every": "1s", "events": sorted({listing(index).event_ticker for index in range(MARKETS + 1)})}
     quiet: dict[str, Any] = {"channels": ["trade", "orderbook_delta"]}
     async with Simulator(road, keys=None) as simulator, capturing(bench, simulator.url, discover=found, **quiet):
-        await until(lambda: simulator.frames > 300)
+        await until(lambda: simulator.frames > 100)
         new = road.directory.open_next(time.time_ns()).listing.ticker
         road.directory.settle(TICKERS[0], time.time_ns())
         await seen(
@@ -214,7 +214,7 @@ async def test_sockets_share_the_markets_and_each_comes_back_by_itself(bench: Be
         await simulator.faults.inject("reset")
         await until(lambda: simulator.connections == 4)
         at_reconnect = simulator.frames
-        await until(lambda: simulator.frames > at_reconnect + 1500)
+        await until(lambda: simulator.frames > at_reconnect + 500)
     recorded = await bench.recorded()
     opened = recorded.events(events.ConnectionOpened)
     assert [event.connection for event in opened] == [1, 2, 3, 4]
