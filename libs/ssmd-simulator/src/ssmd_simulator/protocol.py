@@ -16,8 +16,7 @@ The rules of sequence, which a client's gap check rests on:
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from ssmd_simulator import frames
 from ssmd_simulator.commands import Command, ErrorCode, Params, decode
@@ -33,13 +32,10 @@ from ssmd_simulator.market import (
     Quote,
     Trade,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from ssmd_simulator.subscriptions import ACTIONS, CHANNELS, PRIVATE_CHANNELS, Subscription
 
 __all__ = ["Session"]
 
-_CHANNELS = {channel.value: channel for channel in Channel}
 #: In which channel each event is told.
 _CHANNEL_OF: dict[type[Event], Channel] = {
     BookChange: Channel.ORDERBOOK,
@@ -47,32 +43,6 @@ _CHANNEL_OF: dict[type[Event], Channel] = {
     Quote: Channel.TICKER,
     LifecycleChange: Channel.LIFECYCLE,
 }
-#: Channels of a user's own orders and positions; this exchange has no users.
-_PRIVATE_CHANNELS = frozenset({"fill", "user_orders", "market_positions", "communications", "order_group_updates"})
-#: What may be done to a subscription, by channel. The lifecycle channel has no markets to choose.
-_MARKET_ACTIONS = frozenset({"add_markets", "delete_markets"})
-_ACTIONS: dict[Channel, frozenset[str]] = {
-    Channel.TICKER: _MARKET_ACTIONS,
-    Channel.TRADE: _MARKET_ACTIONS,
-    Channel.ORDERBOOK: _MARKET_ACTIONS | {"get_snapshot"},
-    Channel.LIFECYCLE: frozenset(),
-}
-
-
-@dataclass(slots=True, eq=False)
-class _Subscription:
-    """One channel of this connection; ``seq`` is the last one used."""
-
-    sid: int
-    channel: Channel
-    markets: dict[str, Market] = field(default_factory=dict)
-    all_markets: bool = False
-    use_yes_price: bool = False
-    seq: int = 0
-
-    def next_seq(self) -> int:
-        self.seq += 1
-        return self.seq
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +62,7 @@ class Session:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._subscriptions: dict[Channel, _Subscription] = {}
+        self._subscriptions: dict[Channel, Subscription] = {}
         self._sids_given = 0
         self._interest = Interest(())
         # What has happened in the market and was not told yet.
@@ -204,7 +174,7 @@ class Session:
             case LifecycleChange():
                 return frames.lifecycle(heard.sid, event)
 
-    def _listening(self, channel: Channel, market: Market) -> _Subscription | None:
+    def _listening(self, channel: Channel, market: Market) -> Subscription | None:
         subscription = self._subscriptions.get(channel)
         if subscription is None or market.listing.ticker not in subscription.markets:
             return None
@@ -241,9 +211,9 @@ class Session:
         ]
 
     def _subscribe_channel(self, command_id: int, name: str, params: Params, now: Instant) -> list[bytes]:
-        if name in _PRIVATE_CHANNELS:
+        if name in PRIVATE_CHANNELS:
             return [frames.error(command_id, ErrorCode.AUTHENTICATION_REQUIRED)]
-        channel = _CHANNELS.get(name)
+        channel = CHANNELS.get(name)
         if channel is None:
             return [frames.error(command_id, ErrorCode.UNKNOWN_CHANNEL)]
         # The lifecycle channel cannot be filtered: names of markets beside it are for the other channels.
@@ -256,14 +226,14 @@ class Session:
         subscription = self._subscriptions.get(channel)
         if subscription is None:
             self._sids_given += 1
-            subscription = _Subscription(self._sids_given, channel, use_yes_price=params.use_yes_price)
+            subscription = Subscription(self._sids_given, channel, use_yes_price=params.use_yes_price)
             self._subscriptions[channel] = subscription
-            added = self._add(subscription, markets, all_markets=tickers is None)
+            added = subscription.add(markets, all_markets=tickers is None)
             confirmation = frames.subscribed(command_id, channel, subscription.sid)
         elif subscription.all_markets:
             return [frames.error(command_id, ErrorCode.ALREADY_SUBSCRIBED)]
         else:
-            added = self._add(subscription, markets, all_markets=tickers is None)
+            added = subscription.add(markets, all_markets=tickers is None)
             confirmation = self._ok(command_id, subscription, params)
         quotes_at = now if params.send_initial_snapshot else None
         return [confirmation, *self._first_frames(subscription, added, quotes_at)]
@@ -280,37 +250,18 @@ class Session:
             found.append(market)
         return found
 
-    @staticmethod
-    def _add(subscription: _Subscription, markets: list[Market], *, all_markets: bool) -> list[Market]:
-        """Widen a subscription; return the markets it did not hold before."""
-        new = {
-            market.listing.ticker: market for market in markets if market.listing.ticker not in subscription.markets
-        }
-        subscription.markets |= new
-        subscription.all_markets = subscription.all_markets or all_markets
-        return list(new.values())
-
     def _first_frames(
-        self, subscription: _Subscription, added: list[Market], quotes_at: Instant | None = None
+        self, subscription: Subscription, added: list[Market], quotes_at: Instant | None = None
     ) -> list[bytes]:
         """Return what a market's first subscriber is told of it: its book, or (if asked for) its quote."""
         if subscription.channel is Channel.ORDERBOOK:
-            return self._snapshots(subscription, added)
+            return subscription.snapshots(added)
         if subscription.channel is Channel.TICKER and quotes_at is not None:
             return [frames.ticker(subscription.sid, self._exchange.quote(market), quotes_at) for market in added]
         return []
 
     @staticmethod
-    def _snapshots(subscription: _Subscription, markets: Iterable[Market]) -> list[bytes]:
-        return [
-            frames.orderbook_snapshot(
-                subscription.sid, subscription.next_seq(), market, use_yes_price=subscription.use_yes_price
-            )
-            for market in markets
-        ]
-
-    @staticmethod
-    def _ok(command_id: int, subscription: _Subscription, params: Params) -> bytes:
+    def _ok(command_id: int, subscription: Subscription, params: Params) -> bytes:
         msg = {} if params.skip_ticker_ack else {"market_tickers": sorted(subscription.markets)}
         return frames.ok(command_id, sid=subscription.sid, seq=subscription.next_seq(), msg=msg)
 
@@ -329,7 +280,7 @@ class Session:
                 answer.append(frames.unsubscribed(command.id, sid=sid, seq=subscription.next_seq()))
         return answer
 
-    def _by_sid(self, sid: int) -> _Subscription | None:
+    def _by_sid(self, sid: int) -> Subscription | None:
         return next((held for held in self._subscriptions.values() if held.sid == sid), None)
 
     def _update(self, command: Command) -> list[bytes]:
@@ -345,7 +296,7 @@ class Session:
 
         return self._change(command.id, subscription, params)
 
-    def _change(self, command_id: int, subscription: _Subscription, params: Params) -> list[bytes]:
+    def _change(self, command_id: int, subscription: Subscription, params: Params) -> list[bytes]:
         """Do what an update asks of a subscription, or refuse it."""
         target = self._target(subscription, params)
         if isinstance(target, _Refused):
@@ -353,21 +304,21 @@ class Session:
             sid, seq = subscription.sid, subscription.next_seq()
             return [frames.error(command_id, target.code, sid=sid, seq=seq, market_ticker=target.market_ticker)]
         if params.action == "get_snapshot":
-            return self._snapshots(subscription, target)
+            return subscription.snapshots(target)
         if params.action == "delete_markets":
             for market in target:
                 subscription.markets.pop(market.listing.ticker, None)
             subscription.all_markets = False
             return [self._ok(command_id, subscription, params)]
-        added = self._add(subscription, target, all_markets=False)
+        added = subscription.add(target, all_markets=False)
         confirmation = self._ok(command_id, subscription, params)
         return [confirmation, *self._first_frames(subscription, added)]
 
-    def _target(self, subscription: _Subscription, params: Params) -> list[Market] | _Refused:
+    def _target(self, subscription: Subscription, params: Params) -> list[Market] | _Refused:
         """Return the markets an update is about, or why it cannot be done."""
         if not params.action:
             return _Refused(ErrorCode.ACTION_REQUIRED)
-        if params.action not in _ACTIONS[subscription.channel]:
+        if params.action not in ACTIONS[subscription.channel]:
             return _Refused(ErrorCode.UNSUPPORTED_ACTION)
         if params.tickers is None:
             return _Refused(ErrorCode.MARKET_REQUIRED)
