@@ -118,6 +118,13 @@ def frame_of(message: StoredMessage) -> bytes:
     return base64.b64decode(event.frame) if event.base64 else event.frame.encode()
 
 
+def _size(path: Path) -> int:
+    """Return a file's size; the connector may just have deleted it."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0
+
+
 @dataclass
 class Bench:
     """One environment of one feed.
@@ -142,7 +149,7 @@ class Bench:
     @property
     def spooled_bytes(self) -> int:
         """How much lies in the spool."""
-        return sum(path.stat().st_size for path in self.spool.glob("*.spool"))
+        return sum(map(_size, self.spool.glob("*.spool")))
 
     def write(self, exchange_url: str, **more: Any) -> Path:
         """Write the environment's file for an exchange, and return its path."""
