@@ -34,7 +34,7 @@ from ssmd_common.frames import FrameId, parse_msg_id
 from ssmd_common.nats.connection import NatsClient, close, connect
 from ssmd_common.nats.streams import StreamLimits, ensure_stream
 from ssmd_connector import link
-from ssmd_simulator.peer import SentLog
+from ssmd_simulator.records import SentLog
 from ssmd_simulator.roads import GeneratedRoad, Road
 from ssmd_simulator.server import Simulator
 

@@ -28,7 +28,7 @@ from integration.connector_bench import STREAM, Bench, finished, frame_of, runni
 from integration.nats_server import NatsServer, running_nats
 from ssmd_common.frames import FrameId, parse_msg_id
 from ssmd_common.nats.streams import StoredMessage
-from ssmd_simulator.peer import SentLog
+from ssmd_simulator.records import SentLog
 from ssmd_simulator.roads import GeneratedRoad
 from ssmd_simulator.server import Simulator
 
@@ -123,7 +123,8 @@ def _sent(path: Path) -> Iterator[tuple[_Place, int]]:
     with path.open("rb") as lines:
         for line in lines:
             sent = msgspec.json.decode(line)
-            yield (sent["connection"], sent["n"]), hash(sent["frame"].encode())
+            if "n" in sent:
+                yield (sent["connection"], sent["n"]), hash(sent["frame"].encode())
 
 
 async def _stored(server: NatsServer) -> list[tuple[_Place, int]]:

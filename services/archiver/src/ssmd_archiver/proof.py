@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import msgspec
 
@@ -339,7 +340,18 @@ class FrameLedger:
                 track.closed = events.CRASHED
                 continue
             track.closed, track.closed_ns = events.CRASHED, track.seen_ns or track.opened_ns or event.at_ns
+            yield from self._left_behind(track, track.closed_ns, stored_ns)
             yield self._interruption(track, stored_ns)
+
+    def _left_behind(self, track: ConnectionTrack, closed_ns: int, stored_ns: int) -> Iterator[Gap]:
+        """Find frames that a crashed connector had in memory alone while later ones were stored."""
+        start_ns = track.opened_ns or closed_ns
+        for (_, first), (end, _) in pairwise(track.frames.pairs()):
+            for start, stop in track.missing.missing(first, end):
+                track.missing.add_range(start, stop)
+                yield self._frame_gap(
+                    track, events.CRASHED, GapLayer.CONNECTION, start, stop, start_ns, closed_ns, stored_ns
+                )
 
     def _reconnected(self, track: ConnectionTrack, at_ns: int, stored_ns: int) -> Iterator[Gap]:
         """End the interruptions of this lane of this instance: frames flow again."""

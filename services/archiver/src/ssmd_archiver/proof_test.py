@@ -168,6 +168,16 @@ def test_a_crashed_session_is_closed_by_the_next_of_its_instance_only() -> None:
     assert (gap.cause, gap.start_ns, gap.start_seq) == ("crashed", 250, None)
 
 
+def test_frames_a_crashed_connector_had_in_memory_alone_are_counted_where_later_ones_show_them() -> None:
+    ledger = FrameLedger()
+    _receive(ledger, S1, 1, [3, 4, 7, 8], at_ns=250)
+    lost, interruption = ledger.event(_started(S2, 800), 801)
+    assert (lost.cause, lost.layer, lost.start_seq, lost.end_seq) == ("crashed", GapLayer.CONNECTION, 5, 7)
+    assert (lost.missing_count, lost.status) == (2, GapStatus.PERMANENT)
+    assert (interruption.cause, interruption.start_seq, interruption.missing_count) == ("crashed", None, None)
+    assert ledger.lost_frames() == 2
+
+
 def test_an_exchange_gap_is_resynced_or_healed_by_its_event_or_permanent_when_the_connection_ends() -> None:
     def gap(number: int) -> events.ExchangeGap:
         return events.ExchangeGap(

@@ -20,6 +20,7 @@ import structlog
 
 from ssmd_connector.answers import DUPLICATE, STORED, Verdict, read_answer
 from ssmd_connector.holding import Holding
+from ssmd_connector.pulse import Pulse
 from ssmd_connector.refusals import Refusals
 
 if TYPE_CHECKING:
@@ -38,9 +39,7 @@ log = structlog.get_logger()
 
 _BLOCK_MESSAGES = 512
 _TICK_S = 0.25
-_AWAY_S = 1.0
 _PROBE_WINDOW = 16
-_UNRESPONSIVE_TIMEOUTS = 3
 _MAX_BACKOFF_DOUBLINGS = 4
 _MAX_REFUSALS = 5
 
@@ -92,9 +91,7 @@ class Publisher:
         self._work = asyncio.Event()
         self._room = asyncio.Event()
         self._sampled: dict[int, float] = {}
-        self._answered = self._stored = False
-        self._last_answer_at = self._last_stored_at = time.monotonic()
-        self._away_since: float | None = None
+        self._pulse = Pulse(time.monotonic(), ack_timeout_s=ack_timeout_s)
         self._refusals = Refusals(metrics)
         self._reply_prefix = b""
         metrics.window_depth.observe(lambda: len(self._in_flight))
@@ -194,12 +191,11 @@ class Publisher:
 
     def on_disconnected(self) -> None:
         """Take note that the connection is lost: what is in flight has to be sent again."""
-        self._away_since = time.monotonic()
+        self._pulse.disconnected(time.monotonic())
 
     def on_reconnected(self) -> None:
         """Send everything in flight again, in order: its answers went to a connection that is gone."""
-        self._away_since = None
-        self._last_answer_at = self._last_stored_at = time.monotonic()
+        self._pulse.reconnected(time.monotonic())
         self._recall()
         self._work.set()
 
@@ -251,7 +247,7 @@ class Publisher:
         entry = self._in_flight.get(token)
         if entry is None:
             return
-        self._answered = True
+        self._pulse.answered = True
         answer = read_answer(headers, payload, self._stream)
         if answer is not STORED:
             if answer is not DUPLICATE:
@@ -271,7 +267,7 @@ class Publisher:
             sent_at = self._sampled.pop(token)
             if not entry.attempts:
                 self._metrics.puback_latency.record(time.monotonic() - sent_at)
-        self._stored = True
+        self._pulse.stored = True
         if self._window_now < self._window:
             self._window_now = min(self._window, self._window_now * 2)
         if self._refusals.latest is not None:
@@ -288,7 +284,7 @@ class Publisher:
             entry.refused_at = entry.refused_at or now
             entry.refused += 1
             # Where nothing else is stored either it is not the message, whatever the answer says.
-            if entry.refused > _MAX_REFUSALS and self._last_stored_at > entry.refused_at:
+            if entry.refused > _MAX_REFUSALS and self._pulse.stored_at > entry.refused_at:
                 del self._in_flight[token]
                 self._set_aside(entry, text)
 
@@ -326,11 +322,9 @@ class Publisher:
         while True:
             await asyncio.sleep(_TICK_S)
             now = time.monotonic()
-            if self._answered:
-                self._last_answer_at = now
-            if self._stored:
-                self._last_stored_at = now
-            self._answered = self._stored = False
+            if self._pulse.stored:
+                self._nc.violation = ""
+            self._pulse.look(now)
             if self._is_stalled(now):
                 self._fall_back()
             # Whoever waits for room looks again: it may be at an end for another reason.
@@ -342,9 +336,8 @@ class Publisher:
                 await self._retry(overdue, now)
             if len(self._sampled) > self._window:
                 self._sampled.clear()
-            silent_s = now - self._last_answer_at
-            if self._in_flight and silent_s > _UNRESPONSIVE_TIMEOUTS * self._ack_timeout_s:
-                self._last_answer_at = now
+            silent_s = self._pulse.silent_s(now) if self._in_flight else None
+            if silent_s is not None:
                 log.error(
                     "publish_unanswered",
                     seconds=round(silent_s, 1),
@@ -355,16 +348,10 @@ class Publisher:
                     await self._nc.force_reconnect()
             self._work.set()
 
-    def _is_away(self, now: float) -> bool:
-        return self._away_since is not None and now - self._away_since >= _AWAY_S
-
     def _is_stalled(self, now: float) -> bool:
-        if self._away_since is not None:
-            return self._is_away(now)
         oldest = next(iter(self._in_flight.values()), None)
-        if oldest is None or (oldest.attempts == 0 and oldest.due > now):
-            return False
-        return now - self._last_stored_at > self._ack_timeout_s
+        is_overdue = oldest is not None and (oldest.attempts > 0 or oldest.due <= now)
+        return self._pulse.is_stalled(now, is_overdue=is_overdue)
 
     async def _retry(self, overdue: list[tuple[int, Entry]], now: float) -> None:
         for start in range(0, len(overdue), _BLOCK_MESSAGES):
