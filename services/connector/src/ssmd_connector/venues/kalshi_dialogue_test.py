@@ -188,6 +188,7 @@ def wishes(tickers: str = "", *, batch_size: int = 3, **more: Any) -> KalshiWish
     return KalshiWishes(filtered=FILTERED, tickers=tuple(tickers), batch_size=batch_size, **more)
 
 
+unhurried = settings(deadline=None)  # a busy machine is no failure
 TICKERS = st.sets(st.sampled_from("ABCDEFGHIJKL"), max_size=5)
 steps = st.lists(
     st.one_of(
@@ -224,6 +225,7 @@ def play(bench: Bench, moves: list[tuple[str, Any]]) -> None:
             bench.answer(detail)
 
 
+@unhurried
 @given(steps, st.sampled_from(["", "A", "ABCDEFG"]), st.sampled_from([None, 1, 20]))
 def test_whatever_comes_in_between_every_wanted_market_ends_subscribed_exactly_once(
     moves: list[tuple[str, Any]], first: str, rate: int | None
@@ -245,6 +247,7 @@ def test_whatever_comes_in_between_every_wanted_market_ends_subscribed_exactly_o
     assert len(bench.of(Ready)) == 1
 
 
+@unhurried
 @given(steps, st.sets(st.sampled_from("ABCDEFGHIJKL"), max_size=4), st.booleans())
 def test_markets_the_exchange_does_not_have_cost_no_other_market(
     moves: list[tuple[str, Any]],
@@ -259,6 +262,7 @@ def test_markets_the_exchange_does_not_have_cost_no_other_market(
     assert bench.of(Disconnect) == []
 
 
+@unhurried
 @given(steps, st.integers(1, 8))
 def test_a_full_subscription_holds_as_much_as_it_can_and_says_what_is_left_out(
     moves: list[tuple[str, Any]], limit: int
@@ -302,7 +306,7 @@ losses = st.lists(
 )
 
 
-@settings(deadline=None)
+@unhurried
 @given(losses)
 def test_every_gap_of_a_book_is_resynced_by_snapshots_that_came_after_it(moves: list[tuple[str, Any]]) -> None:
     bench = Bench(wishes("ABC"))
