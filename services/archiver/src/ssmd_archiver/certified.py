@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from ssmd_archiver.verify import Finding
+from ssmd_archiver.findings import Finding
 from ssmd_common.archive.certificate import Certificate, contradictions, differences, parse_certificate
 from ssmd_common.archive.certificate_store import derive_certificate
 from ssmd_common.archive.layout import DayKeys, day_dates

@@ -1,98 +1,44 @@
 """Re-check an archive offline: every byte against its hash, every sequence accounted for, manifests derived again.
 
-Reads segment by segment and block by block, so memory does not grow with the archive.
+Reads segment by segment, in the order of the stream, and block by block, so memory does not grow with the archive.
+An archiver may run beside it: a segment that is sealed meanwhile is found where it went, and a manifest that is
+seconds behind gets the seconds it needs.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssmd_archiver.catalog import SKEW, recorded_gaps
+from ssmd_archiver.findings import FeedReport, Finding
 from ssmd_archiver.proof import FrameLedger
 from ssmd_archiver.records import json_problem
 from ssmd_archiver.recovery import replay
-from ssmd_common.archive.derivation import SegmentSummary, derive_manifest, gaps_of_day, summarise
+from ssmd_archiver.verify_manifest import verify_manifest
+from ssmd_archiver.verify_segments import FoundSegment, find_segments
+from ssmd_common.archive.derivation import SegmentSummary, gaps_of_day, summarise
 from ssmd_common.archive.gaps import Gap, GapLayer, merge_gaps, missing_total
 from ssmd_common.archive.index import (
     Block,
     Event,
     GapRecord,
     Group,
-    Header,
     Index,
     Reject,
     Seal,
     read_index,
 )
-from ssmd_common.archive.layout import DATA_SUFFIX, DayPaths, SegmentPaths, list_days
-from ssmd_common.archive.manifest import encode_manifest
-from ssmd_common.archive.reader import read_block
+from ssmd_common.archive.layout import DayPaths, list_days
+from ssmd_common.archive.reader import BlockSource
 from ssmd_common.errors import ArchiveError
 from ssmd_common.ranges import Ranges
 
 __all__ = ["FeedReport", "Finding", "verify_feed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that is not as it should be.
-
-    Attributes:
-        where: The file.
-        problem: What is wrong with it.
-    """
-
-    where: str
-    problem: str
-
-
-@dataclass(slots=True)
-class FeedReport:
-    """What a verification found.
-
-    Attributes:
-        received: Frames the connectors received, as far as they told.
-        archived: Distinct frames in the archive.
-        lost: Frames known to be lost.
-        unverifiable: Frames received by a connector that crashed before it could say what became of them.
-        missing: Messages and frames missing by the recorded gaps, where their number is known.
-    """
-
-    feed: str
-    days: int = 0
-    files: int = 0
-    open_segments: int = 0
-    records: int = 0
-    capture_events: int = 0
-    rejects: int = 0
-    raw_bytes: int = 0
-    compressed_bytes: int = 0
-    received: int = 0
-    archived: int = 0
-    lost: int = 0
-    unverifiable: int = 0
-    foreign: int = 0
-    missing: int = 0
-    gaps: dict[str, int] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    """One segment and its index, as they were found."""
-
-    paths: SegmentPaths
-    index: Index
-    sealed: bool
-
-    @property
-    def order(self) -> tuple[int, int]:
-        """Sort key: epoch, then sequence."""
-        return self.index.header.epoch, self.index.last_seq or 0
 
 
 class _Chain:
@@ -112,7 +58,12 @@ class _Chain:
 
 
 def verify_feed(
-    base: Path, feed: str, *, date: dt.date | None = None, progress: Callable[[int], None] = lambda _: None
+    base: Path,
+    feed: str,
+    *,
+    date: dt.date | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+    clock_ns: Callable[[], int] = time.time_ns,
 ) -> FeedReport:
     """Verify a feed's archive, or one day of it.
 
@@ -121,107 +72,93 @@ def verify_feed(
         feed: The feed.
         date: Only this day.
         progress: Told the bytes read, as they are read.
+        clock_ns: The time now, to tell a manifest that is behind from one that is wrong.
     """
     report = FeedReport(feed)
     days = [day for day in list_days(base, feed) if date is None or day.date >= date - SKEW]
     gaps, newest = recorded_gaps(days)
+    wanted = [day for day in days if date is None or day.date == date]
+    report.days = len(wanted)
+    segments = sorted((segment for day in wanted for segment in find_segments(day, report)), key=lambda s: s.order)
+    left = Counter(segment.day.date for segment in segments)
+    summaries: dict[dt.date, list[SegmentSummary]] = {}
     chain = _Chain()
     ledger: FrameLedger | None = None
-    for day in days:
-        if date is not None and day.date != date:
-            continue
-        report.days += 1
-        summaries = []
-        for segment in _segments(day, report):
-            if ledger is None:
-                ledger = FrameLedger(segment.index.header.connections, segment.index.header.open_gaps)
-            summary = _verify_segment(segment, chain, ledger, report, progress)
-            if summary is not None:
-                summaries.append(summary)
-        if newest is not None:
-            _verify_manifest(day, summaries, gaps, newest, report)
+    for segment in segments:
+        summary, ledger = _verify_segment(segment, chain, ledger, report, progress)
+        of_day = summaries.setdefault(segment.day.date, [])
+        if summary is not None:
+            of_day.append(summary)
+        left[segment.day.date] -= 1
+        if newest is not None and not left[segment.day.date]:
+            del summaries[segment.day.date]
+            verify_manifest(segment.day, of_day, gaps, newest, report, clock_ns)
+    for day in wanted:
+        if newest is not None and day.date not in left:
+            verify_manifest(day, [], gaps, newest, report, clock_ns)
     _total(report, ledger or FrameLedger(), gaps, date)
     return report
 
 
-def _segments(day: DayPaths, report: FeedReport) -> list[_Segment]:
-    """Read a day's indexes, noting files that lack a partner."""
-    sealed, data = set(day.sealed_stems()), set(day.data_stems())
-    for stem in sorted(data - sealed):
-        report.findings.append(Finding(str(day.sealed(stem).data), "has no index"))
-    for stem in sorted(sealed - data):
-        report.findings.append(Finding(str(day.sealed(stem).index), "its data file is missing"))
-    found = []
-    for paths, is_sealed in (
-        *((day.sealed(stem), True) for stem in sorted(sealed & data)),
-        *((day.open(stem), False) for stem in day.open_stems() if stem not in sealed),
-    ):
-        try:
-            index = read_index(paths.index.read_bytes(), where=str(paths.index))
-        except ArchiveError as error:
-            report.findings.append(Finding(str(paths.index), error.problem))
-            continue
-        except FileNotFoundError:
-            continue  # the archiver sealed it meanwhile
-        if index is not None:
-            found.append(_Segment(paths, index, is_sealed))
-        elif is_sealed:
-            report.findings.append(Finding(str(paths.index), "has no header"))
-    return sorted(found, key=lambda segment: segment.order)
-
-
 def _verify_segment(
-    segment: _Segment, chain: _Chain, ledger: FrameLedger, report: FeedReport, progress: Callable[[int], None]
-) -> SegmentSummary | None:
-    """Verify one segment; return its summary where it is sealed and whole."""
-    index, paths = segment.index, segment.paths
+    segment: FoundSegment,
+    chain: _Chain,
+    ledger: FrameLedger | None,
+    report: FeedReport,
+    progress: Callable[[int], None],
+) -> tuple[SegmentSummary | None, FrameLedger | None]:
+    """Verify one segment; return its summary where it is sealed and whole, and the frames known after it."""
+    path, index_bytes = segment.index_bytes()
+    index = read_index(index_bytes, where=str(path))
+    if index is None:
+        return None, ledger
+    header, paths = index.header, segment.day.sealed(segment.stem)
+    ledger = ledger or FrameLedger(header.connections, header.open_gaps)
 
-    def found(problem: str, path: Path = paths.index) -> None:
-        report.findings.append(Finding(str(path), problem))
+    def found(problem: str, at: Path = path) -> None:
+        report.findings.append(Finding(str(at), problem))
 
     if problem := chain.enter(index):
         found(problem)
     raw_sha256 = hashlib.sha256()
+    with segment.source() as source:
+        for group in index.groups:
+            seqs = _verify_block(segment, group.block, source, report, raw_sha256)
+            progress(group.block.data_bytes)
+            problem = _account(group, seqs, chain, shared=header.shared)
+            if problem and seqs is not None:
+                found(problem)
+            _fold(group, ledger, report)
+        report.records += sum(block.records for block in index.blocks)
+        report.raw_bytes += sum(block.raw_bytes for block in index.blocks)
+        if index.seal is None:
+            if segment.sealed:
+                found("is not sealed")
+            report.open_segments += 1
+            return None, ledger
+        report.files += 1
+        report.compressed_bytes += index.seal.data_bytes
+        if raw_sha256.hexdigest() != index.seal.raw_sha256:
+            found("its lines differ from the sealed hash", paths.data)
+        _verify_seal(index.seal, source, segment.day, report)
     try:
-        with paths.data.open("rb") as data, paths.meta.open("rb") as meta:
-            for group in index.groups:
-                seqs = _verify_block(segment, group.block, data.fileno(), meta.fileno(), report, raw_sha256)
-                progress(group.block.data_bytes)
-                problem = _account(group, seqs, chain, shared=index.header.shared)
-                if problem and seqs is not None:
-                    found(problem)
-                _fold(group, ledger, report)
-    except OSError as error:
-        found(f"cannot be read: {error.strerror}", Path(str(error.filename or paths.data)))
-    report.records += sum(block.records for block in index.blocks)
-    report.raw_bytes += sum(block.raw_bytes for block in index.blocks)
-    if index.seal is None:
-        if segment.sealed:
-            found("is not sealed")
-        report.open_segments += 1
-        return None
-    report.files += 1
-    report.compressed_bytes += index.seal.data_bytes
-    index_bytes = paths.index.read_bytes()
-    _verify_seal(segment, index.seal, raw_sha256.hexdigest(), found)
-    try:
-        return summarise(index, index_bytes, where=str(paths.index))
+        return summarise(index, index_bytes, where=str(path)), ledger
     except ArchiveError as error:
         found(error.problem)
-        return None
+        return None, ledger
 
 
 def _verify_block(
-    segment: _Segment, block: Block, data_fd: int, meta_fd: int, report: FeedReport, raw_sha256: hashlib._Hash
+    segment: FoundSegment, block: Block, source: BlockSource, report: FeedReport, raw_sha256: hashlib._Hash
 ) -> list[int] | None:
     """Verify a block's two members; return the sequences of its records, None where they cannot be read."""
     if not block.records:
         return []
-    paths = segment.paths
+    paths = segment.day.sealed(segment.stem)
     try:
-        columns, lines = read_block(data_fd, meta_fd, block, where=paths)
+        lines, columns = source.lines(block), source.columns(block)
     except ArchiveError as error:
-        report.findings.append(Finding(error.where, error.problem))
+        _note(report, segment.day, error)
         return None
     for line in lines:
         raw_sha256.update(line + b"\n")
@@ -234,19 +171,24 @@ def _verify_block(
     return columns.seq
 
 
-def _verify_seal(segment: _Segment, seal: Seal, raw_sha256: str, found: Callable[..., None]) -> None:
-    paths = segment.paths
-    if raw_sha256 != seal.raw_sha256:
-        found("its lines differ from the sealed hash", paths.data)
-    for path, expected in ((paths.data, seal.data_sha256), (paths.meta, seal.meta_sha256)):
+def _note(report: FeedReport, day: DayPaths, error: ArchiveError) -> None:
+    """Note what a store's file is: once, however many of its blocks say so."""
+    finding = Finding(str(day.folder.parents[1] / error.where), error.problem)
+    if finding not in report.findings[-1:]:
+        report.findings.append(finding)
+
+
+def _verify_seal(seal: Seal, source: BlockSource, day: DayPaths, report: FeedReport) -> None:
+    for kind, expected in (("data", seal.data_sha256), ("meta", seal.meta_sha256)):
+        digest = hashlib.sha256()
         try:
-            with path.open("rb") as file:
-                actual = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            found(f"cannot be read: {error.strerror}", path)
-            continue
-        if actual != expected:
-            found("differs from the sealed hash", path)
+            for part in source.parts(kind):
+                digest.update(part)
+        except ArchiveError as error:
+            _note(report, day, error)
+        else:
+            if digest.hexdigest() != expected:
+                _note(report, day, ArchiveError("differs from the sealed hash", where=source.where(kind)))
 
 
 def _differs(block: Block, types: list[str], frame_no: list[int | None]) -> str | None:
@@ -306,25 +248,6 @@ def _fold(group: Group, ledger: FrameLedger, report: FeedReport) -> None:
                 ledger.recorded(line.gap)
             case _:
                 pass
-
-
-def _verify_manifest(
-    day: DayPaths, summaries: list[SegmentSummary], gaps: list[Gap], newest: Header, report: FeedReport
-) -> None:
-    of_day = gaps_of_day(gaps, day.date)
-    if not summaries and not of_day and not day.manifest.exists():
-        return
-    expected = derive_manifest(header=newest, date=day.date, segments=summaries, gaps=of_day)
-    try:
-        actual = day.manifest.read_bytes()
-    except FileNotFoundError:
-        report.findings.append(Finding(str(day.manifest), "is missing; `ssmd-archiver rebuild` derives it"))
-        return
-    if actual != encode_manifest(expected):
-        names = {name + DATA_SUFFIX for name in day.sealed_stems()}
-        report.findings.append(
-            Finding(str(day.manifest), f"differs from what its {len(names)} files say; run `ssmd-archiver rebuild`")
-        )
 
 
 def _total(report: FeedReport, ledger: FrameLedger, gaps: list[Gap], date: dt.date | None) -> None:

@@ -49,6 +49,8 @@ __all__ = [
 DATA_VARIABLE = "SSMD_DATA"
 """Environment variable that names the archive's base folder."""
 
+_PART_BYTES = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -177,6 +179,22 @@ class BlockSource:
         """Return a block's records; errors as of :meth:`columns` and :meth:`raw`."""
         columns = self.columns(block)
         return [_record(columns, row, line) for row, line in enumerate(self.lines(block))]
+
+    def parts(self, kind: str) -> Iterator[bytes]:
+        """Iterate over a whole file, ``data`` or ``meta``, as it is stored.
+
+        Raises:
+            ArchiveError: It is missing.
+        """
+        source, _ = self._source(kind)
+        offset = 0
+        while part := source.read(offset, _PART_BYTES):
+            yield part
+            offset += len(part)
+
+    def where(self, kind: str) -> str:
+        """Return the key of a file, where it was found."""
+        return self._source(kind)[1]
 
     def _source(self, kind: str) -> tuple[Source, str]:
         known = self._sources.get(kind)

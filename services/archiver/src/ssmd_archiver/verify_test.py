@@ -1,0 +1,53 @@
+"""Verification beside an archiver that goes on, and of what clocks do."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+from ssmd_archiver.testing import DATE, T0, archive, trades, verified
+from ssmd_archiver.verify import verify_feed
+from ssmd_common.archive.layout import list_days
+from ssmd_common.archive.times import DAY_NS, SECOND_NS
+
+
+def test_an_archiver_that_seals_meanwhile_gives_no_finding(tmp_path: Path) -> None:
+    """Segments of ten messages, each sealed by three renames, and a manifest up to ten seconds behind."""
+    (tmp_path / "kalshi").mkdir()
+    running = threading.Thread(target=lambda: asyncio.run(archive(tmp_path, trades(2_500), commit_every=3)))
+    running.start()
+    checks = 0
+    while running.is_alive():
+        assert verify_feed(tmp_path, "kalshi", clock_ns=lambda: 2).findings == []  # its clock says 1: just now
+        checks += 1
+    running.join()
+    assert checks > 1
+    assert verified(tmp_path).records == 2_500
+
+
+async def test_a_manifest_that_is_behind_gets_its_time_and_a_wrong_one_is_found(tmp_path: Path) -> None:
+    await archive(tmp_path, trades(15))
+    manifest = tmp_path / "kalshi" / DATE / "manifest.json"
+    before = manifest.read_bytes()
+    await archive(tmp_path, trades(35))
+    after = manifest.read_bytes()
+    assert before != after
+    manifest.write_bytes(before)
+    (finding,) = verify_feed(tmp_path, "kalshi").findings
+    assert "differs from what its 5 files say" in finding.problem
+    writer = threading.Timer(0.5, manifest.write_bytes, [after])
+    writer.start()
+    assert verify_feed(tmp_path, "kalshi", clock_ns=lambda: 2).findings == []
+    writer.join()
+
+
+async def test_a_clock_that_steps_back_over_midnight_breaks_no_chain(tmp_path: Path) -> None:
+    midnight = T0 - T0 % DAY_NS + DAY_NS
+    stream = trades(0)
+    for at_s in (-30, 30, 31, -29, -28, 32):
+        stream.trade(at_ns=midnight + at_s * SECOND_NS)
+    stream.messages[0] = (*stream.messages[0][:4], midnight - 31 * SECOND_NS)
+    await archive(tmp_path, stream)
+    assert len(list_days(tmp_path, "kalshi")) == 2
+    assert verified(tmp_path).records == 6
