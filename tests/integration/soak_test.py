@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from integration.accounting import account
 from integration.nats_server import NatsServer
 from integration.soak import Memory, Plan, Soak
 
@@ -26,6 +28,32 @@ async def test_every_frame_is_archived_once_or_in_a_gap_that_holds_it_whatever_f
     assert sum(result.faults.values()) >= 10
     assert found.connections >= 3
     assert result.clean
+    # The accounts themselves are held to account: a frame more than was captured does not add up.
+    lines = (tmp_path / "sent.jsonl").read_bytes().splitlines(keepends=True)
+    for change in (_changed, _one_more):
+        (tmp_path / "other.jsonl").write_bytes(b"".join(change(lines)))
+        assert account(tmp_path / "archive", "kalshi", tmp_path / "other.jsonl").wrong
+
+
+def _first_of_many(lines: list[bytes]) -> int:
+    """Return where the hundredth frame of a connection stands."""
+    return next(place for place, line in enumerate(lines) if json.loads(line).get("n") == 100)
+
+
+def _changed(lines: list[bytes]) -> list[bytes]:
+    """Say that one frame was another one."""
+    place = _first_of_many(lines)
+    other = json.loads(lines[place]) | {"frame": "{}"}
+    return [*lines[:place], json.dumps(other).encode() + b"\n", *lines[place + 1 :]]
+
+
+def _one_more(lines: list[bytes]) -> list[bytes]:
+    """Say that a frame was kept back that was never due."""
+    at = json.loads(lines[_first_of_many(lines)]) | {"withheld": "missing-seq"}
+    del at["n"]
+    at["frame"] = '{"type":"trade","sid":1,"seq":1,"msg":{}}'
+    last = max(place for place, line in enumerate(lines) if json.loads(line)["connection"] == at["connection"])
+    return [*lines[: last + 1], json.dumps(at).encode() + b"\n", *lines[last + 1 :]]
 
 
 def test_the_interruptions_follow_from_the_seed_and_leave_beginning_and_end_alone() -> None:

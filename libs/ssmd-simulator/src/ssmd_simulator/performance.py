@@ -34,6 +34,7 @@ _NS_PER_S = 1_000_000_000
 _LOOK_S = 0.05
 _SERVICE_RESTART = 1012
 _COMPRESSED = "compressed"
+_OF_A_CONNECTION = (Where.CONNECTION, Where.FRAMES)
 _STATUSES = {
     "401": ("unauthorized", "unauthorized"),
     "403": ("forbidden", "forbidden"),
@@ -78,11 +79,10 @@ class Performance:
         async with asyncio.TaskGroup() as tasks:
             for at_s, one in self._due:
                 await asyncio.sleep(max(0.0, begun_s + at_s - time.monotonic()))
-                if one.kind.where in (Where.CONNECTION, Where.FRAMES):
-                    while not self._well():  # noqa: ASYNC110 - connections come and go in other tasks
-                        await asyncio.sleep(_LOOK_S)
+                while (victim := self._victim(one)) is None and one.kind.where in _OF_A_CONNECTION:  # noqa: ASYNC110 - they come and go in other tasks
+                    await asyncio.sleep(_LOOK_S)
                 # A closing handshake takes its time, which is not the schedule's.
-                tasks.create_task(self.perform(one))
+                tasks.create_task(self._perform(one, victim))
                 await asyncio.sleep(0)
 
     async def inject(self, name: str, value: float | None = None) -> None:
@@ -96,20 +96,17 @@ class Performance:
             ConfigError: There is no such fault.
             RuntimeError: It happens to a connection, and none is open that is sent frames.
         """
-        await self.perform(fault(name, value))
+        one = fault(name, value)
+        victim = self._victim(one)
+        if victim is None and one.kind.where in _OF_A_CONNECTION:
+            raise RuntimeError(f"{one} happens to an open connection, and there is none")
+        await self._perform(one, victim)
 
-    async def perform(self, one: Fault) -> None:
-        """Perform a fault now.
-
-        Raises:
-            RuntimeError: It happens to a connection, and none is open that is sent frames.
-        """
+    async def _perform(self, one: Fault, victim: Peer | None) -> None:
+        if victim is not None:
+            await victim.suffer(one)
+            return
         match one.kind.where:
-            case Where.CONNECTION | Where.FRAMES:
-                well = self._well()
-                if not well:
-                    raise RuntimeError(f"{one} happens to an open connection, and there is none")
-                await self._random.choice(well).suffer(one)
             case Where.HANDSHAKE:
                 times = 1 if one.kind.name == "handshake-429" else max(1, int(one.value))
                 self._handshakes.extend([one] * times)
@@ -169,8 +166,12 @@ class Performance:
         if self._log is not None:
             self._log.write(one, connection, frames)
 
-    def _well(self) -> list[Peer]:
-        return sorted((peer for peer in self.peers if peer.is_well), key=lambda peer: peer.number)
+    def _victim(self, one: Fault) -> Peer | None:
+        """Return whom a fault happens to; None where nobody can be found, or it is about no connection."""
+        if one.kind.where not in _OF_A_CONNECTION:
+            return None
+        well = sorted((peer for peer in self.peers if peer.is_well), key=lambda peer: peer.number)
+        return self._random.choice(well) if well else None
 
 
 def _reply(one: Fault) -> rest.Reply:
