@@ -65,7 +65,6 @@ def _environment() -> Environment:
         clock=view_text.clock,
         clock_of=_clock_of,
         code_spans=_code_spans,
-        compact=view_text.compact,
         count=view_text.count,
         day_name=view_text.day_name,
         moment=view_text.moment,

@@ -72,7 +72,6 @@ class CalendarDay:
     url: str
     condition: Condition
     label: str
-    records: int
     level: int
 
 
@@ -174,7 +173,6 @@ def _cells(feed: str, days: Sequence[Day]) -> list[CalendarDay]:
             url=_url(feed, day),
             condition=day.verdict.condition,
             label=_label(day),
-            records=day.records,
             level=-(-_LEVELS * day.records // most) if most else 0,
         )
         for day in days

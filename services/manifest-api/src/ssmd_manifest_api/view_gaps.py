@@ -17,7 +17,6 @@ __all__ = [
     "ANOMALIES",
     "CAUSES",
     "LAYERS",
-    "SEAL_REASONS",
     "STATUSES",
     "Explanation",
     "GapView",
@@ -197,16 +196,6 @@ ANOMALIES: Mapping[str, str] = {
     "epoch_opened": "another life of the stream began; its sequences count anew",
 }
 """What is unusual and lost nothing."""
-
-SEAL_REASONS: Mapping[str, str] = {
-    "window": "its window ended",
-    "idle": "its window ended in silence",
-    "size": "it reached rotation.max_bytes",
-    "exit": "the archiver stopped",
-    "epoch": "another life of the stream began",
-    "clock": "the server's clock stepped back",
-}
-"""Why a segment was sealed."""
 
 
 def explain(layer: str, cause: str) -> Explanation:

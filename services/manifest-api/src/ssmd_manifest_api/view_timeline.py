@@ -21,6 +21,8 @@ _MINUTE_NS = 60 * SECOND_NS
 _TICKS = (1, 2, 5, 10, 15, 30, 60, 180)
 """Steps of the axis, minutes."""
 _MOST_TICKS = 8
+_LEAST_HEIGHT = 0.8
+"""Per cent of the drawing: a single record is not nothing."""
 _MOST_MARKS = 300
 _MOST_LINKS = 60
 _ZOOM = 8
@@ -75,7 +77,6 @@ class Lane:
     """A line of the drawing; ``summary`` says in words what it shows."""
 
     name: str
-    hint: str
     summary: str
     marks: list[Mark]
 
@@ -106,7 +107,6 @@ class Timeline:
     zoomable: bool
     ticks: list[Tick]
     columns: list[Column]
-    bucket: str
     peak: str
     peak_at: str
     table: list[Bar]
@@ -153,7 +153,6 @@ def timeline(
         zoomable=near != full,
         ticks=_ticks(scale),
         columns=_columns(values, scale, highest.records),
-        bucket=span(width_ns),
         peak=_rate(highest) if highest.records else "",
         peak_at=clock(highest.start_ns),
         table=bars(slices, scale.start_ns, scale.end_ns, -(-(scale.end_ns - scale.start_ns) // 24)),
@@ -222,7 +221,7 @@ def _columns(values: Sequence[Bar], scale: Scale, most: float) -> list[Column]:
         Column(
             x=scale.at(bar.start_ns),
             width=round(scale.at(bar.end_ns) - scale.at(bar.start_ns), 3),
-            height=round(100 * bar.records / most, 2),
+            height=max(_LEAST_HEIGHT, round(100 * bar.records / most, 2)),
             title=f"{clock(bar.start_ns)}: {number(round(bar.records))} records, {_rate(bar)}",
         )
         for bar in values
@@ -266,7 +265,7 @@ def _segments(
     covered = sum(end - start for start, end in _runs([*sealed, *open_spans]))
     if covered:
         summary += f", {span(covered)}"
-    return Lane("Segments", "files of the archive", summary, marks)
+    return Lane("Segments", summary, marks)
 
 
 def _connections(scale: Scale, sessions: Sequence[SessionEntry], through_ns: int) -> Lane:
@@ -280,7 +279,7 @@ def _connections(scale: Scale, sessions: Sequence[SessionEntry], through_ns: int
             kind = "connected" + (" abrupt" if session.cause not in (None, "stopped") else "")
             marks.append(_mark(scale, start_ns, end_ns, kind, title))
     summary = count(len(sessions), "connection") if sessions else "no connection is known"
-    return Lane("Connections", "sockets to the exchange", summary, marks[:_MOST_MARKS])
+    return Lane("Connections", summary, marks[:_MOST_MARKS])
 
 
 def _gaps(scale: Scale, layer: str, gaps: Sequence[GapView], now_ns: int) -> Lane:
@@ -302,7 +301,7 @@ def _gaps(scale: Scale, layer: str, gaps: Sequence[GapView], now_ns: int) -> Lan
         marks = [
             _mark(scale, start, end, f"gap {layer} permanent", _between(start, end)) for start, end in _runs(spans)
         ]
-    return Lane(f"{layer.capitalize()} gaps", LAYERS[layer], count(len(gaps), "gap") if gaps else "none", marks)
+    return Lane(f"{layer.capitalize()} gaps", count(len(gaps), "gap") if gaps else "none", marks)
 
 
 def _runs(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
