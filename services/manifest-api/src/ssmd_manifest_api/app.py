@@ -19,6 +19,7 @@ from ssmd_manifest_api import certificates, downloads, pages, records_routes, ro
 from ssmd_manifest_api.auth import Guard
 from ssmd_manifest_api.catalog import Catalog
 from ssmd_manifest_api.config import ApiConfig
+from ssmd_manifest_api.examples import install_examples
 from ssmd_manifest_api.express import Express
 from ssmd_manifest_api.measure import MeasuredApp, Traffic
 from ssmd_manifest_api.problems import install_problems
@@ -98,6 +99,7 @@ def create_app(
     ):
         app.include_router(router)
         app.include_router(_heads(router))
+    install_examples(app)
     app.add_middleware(SecuredApp, guard=guard, escaped=escaped)
     if config.cors_origins:
         app.add_middleware(
@@ -126,7 +128,11 @@ def _service_router(health: Health, metrics: Metrics) -> APIRouter:
         status, document = health.ready_answer()
         return JSONResponse(document, status)
 
-    @router.get("/metrics", response_class=Response)
+    @router.get(
+        "/metrics",
+        response_class=Response,
+        responses={200: {"content": {CONTENT_TYPE.partition(";")[0]: {"schema": {"type": "string"}}}}},
+    )
     async def get_metrics() -> Response:
         """Return the metrics in Prometheus' text format."""
         return Response(metrics.exposition(), media_type=CONTENT_TYPE)

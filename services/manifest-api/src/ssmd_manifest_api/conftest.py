@@ -51,7 +51,7 @@ def archive(tmp_path: Path) -> Path:
 
 
 def write_sample(base: Path) -> Path:
-    """Write two feeds: kalshi with two sealed segments, a gap and an open one; kraken, whose first is still open."""
+    """Write two feeds: kalshi with two sealed segments, a gap and an open one; kraken, whose first is open."""
     kalshi = SampleDay(base, "kalshi", DAY)
     kalshi.seal(
         SampleSegment("0615", at(6, 15), [Message(2, at(6, 15)), Message(3, at(6, 15) + 30, "ticker", "KX.B")])

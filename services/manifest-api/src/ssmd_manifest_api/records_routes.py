@@ -132,7 +132,6 @@ def stream_records(
     The durable part of the open segment is read as well.
     """
     known_feed(catalog, feed)
-    _check_ranges(from_seq, to_seq, from_ns, to_ns)
     records = FeedRecords(catalog, feed)
     if epoch is None and (from_seq is not None or to_seq is not None):
         epoch = _only_epoch(records.epochs())
@@ -165,12 +164,6 @@ def stream_records(
 def _position(cursor: str) -> Position:
     epoch, _, seq = cursor.partition(".")
     return int(epoch), int(seq)
-
-
-def _check_ranges(from_seq: int | None, to_seq: int | None, from_ns: int | None, to_ns: int | None) -> None:
-    for first, end, name in ((from_seq, to_seq, "to_seq"), (from_ns, to_ns, "to")):
-        if first is not None and end is not None and end < first:
-            raise _invalid(name, "lies before the start of its range")
 
 
 def _only_epoch(epochs: list[int]) -> int | None:
