@@ -232,8 +232,8 @@ def test_misspelt_variables_are_found_and_those_of_the_key_sources_are_not() -> 
     assert unknown_variables(names, env, known=["SSMD_X"]) == [
         "KALSHI_API_KEYS: no such variable, did you mean KALSHI_API_KEY?"
     ]
-    assert unknown_variables(["SSMD_MANIFEST_API_PORT_8080_TCP_ADDR", "SSMD_NOBODYS"]) == [
-        "SSMD_NOBODYS: no such variable"
+    assert unknown_variables(["SSMD_MANIFEST_API_PORT_8080_TCP_ADDR", "SSMD_UNHEARD_OF_THING"]) == [
+        "SSMD_UNHEARD_OF_THING: no such variable"
     ]
 
 
