@@ -26,8 +26,11 @@ from ssmd_common.events import CaptureEvent, encode_event, event_name
 from ssmd_common.nats.connection import close, connect
 from ssmd_common.nats.streams import stream_info
 from ssmd_common.service.lifecycle import Stop
+from ssmd_connector.replay import Destination, ReplayRequest, plan_replay
+from ssmd_connector.replay_nats import replay_to_nats
+from ssmd_connector.replay_pace import MAX, Pace
 
-__all__ = ["AFTER", "Archive", "archived", "command", "everything", "replayed", "run_replay"]
+__all__ = ["AFTER", "Archive", "archived", "command", "everything", "replayed", "request", "run_replay"]
 
 AFTER = "host-01BX5ZZKBKACTAV9WEVGEMMVRZ"
 """The session after the one that crashes."""
@@ -256,11 +259,17 @@ def environment() -> dict[str, str]:
     }
 
 
-async def replayed(url: str, base: Path, *arguments: object, stream: str = "REPLAY_KALSHI") -> Archive:
+def request(*files: Path, **options: Any) -> ReplayRequest:
+    """Return a request to replay to NATS as fast as it goes."""
+    return ReplayRequest(**{"files": files, "to": Destination.NATS, "pace": Pace(MAX), **options})
+
+
+async def replayed(url: str, base: Path, *files: Path, **options: Any) -> Archive:
     """Replay files to NATS as fast as it goes, and archive what came."""
-    done = await asyncio.to_thread(run_replay, *arguments, "--to", "nats", "--speed", "max", "--url", url)
-    assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr.decode()
-    return await archived(url, base, stream=stream, prefix="replay.kalshi")
+    planned = plan_replay(request(*files, url=url, **options), {})
+    assert await replay_to_nats(planned, Stop()) == 0
+    target = planned.target
+    return await archived(url, base, stream=target.transport.stream, prefix=target.subjects().prefix)
 
 
 async def archived(url: str, base: Path, *, stream: str, prefix: str) -> Archive:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ssmd_connector.replay_source import Source
 
-__all__ = ["ENV", "Destination", "ReplayRequest", "replay"]
+__all__ = ["ENV", "Destination", "ReplayRequest", "plan_replay", "replay"]
 
 log = structlog.get_logger()
 
@@ -70,31 +70,45 @@ class ReplayRequest:
 
 
 def replay(request: ReplayRequest, environ: Mapping[str, str] = os.environ) -> int:
-    """Replay; everything that can be refused is refused before the first message.
+    """Replay as the command line asks.
 
     Returns:
         0, or 1 where not everything was replayed.
 
     Raises:
-        ConfigError: The files name nothing to replay, or the target is their own stream.
+        SsmdError: As :func:`plan_replay`, or a file or NATS does not allow it.
+    """
+    if request.to is Destination.NATS:
+        planned = plan_replay(request, environ)
+        with planned.progress:
+            return lifecycle.run(lambda stop: replay_to_nats(planned, stop))
+    _check_options(request)
+    source = _source(request)
+    with ReplayProgress(source.records, shown=not sys.stdout.isatty()) as progress:
+        return replay_to_stdout(source, request.pace, progress, envelope=request.envelope)
+
+
+def plan_replay(request: ReplayRequest, environ: Mapping[str, str] = os.environ) -> Replay:
+    """Return what is to be published, and where to; everything that can be refused is refused here.
+
+    Raises:
+        ConfigError: The options or files mean nothing, or the target is the stream the files came from.
         ArchiveError: A file is missing or damaged.
-        TransportError: NATS does not allow it.
     """
     _check_options(request)
-    subject_types = (
-        BOOK_TYPES if request.feed is None else load_feed(request.feed).websocket_settings().subject_types
-    )
+    feed = None if request.feed is None else load_feed(request.feed)
+    subject_types = BOOK_TYPES if feed is None else feed.websocket_settings().subject_types
+    source = _source(request)
+    target = _target(request, source)
+    _refuse_own_stream(source, target)
+    return Replay(source, target, subject_types, request.pace, ReplayProgress(source.records), environ)
+
+
+def _source(request: ReplayRequest) -> Source:
     source = find_source(request.files)
     for folder in source.left_open:
         log.warning("open_segment_left_out", folder=folder, reason="it is still being written")
-    if request.to is Destination.STDOUT:
-        with ReplayProgress(source.records, shown=not sys.stdout.isatty()) as progress:
-            return replay_to_stdout(source, request.pace, progress, envelope=request.envelope)
-    target = _target(request, source)
-    _refuse_own_stream(source, target)
-    with ReplayProgress(source.records) as progress:
-        job = Replay(source, target, subject_types, request.pace, progress, environ)
-        return lifecycle.run(lambda stop: replay_to_nats(job, stop))
+    return source
 
 
 def _check_options(request: ReplayRequest) -> None:
