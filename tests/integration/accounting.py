@@ -17,7 +17,7 @@ from ssmd_common.archive.layout import list_days
 from ssmd_common.archive.reader import day_segments
 from ssmd_common.events import CRASHED, STOPPED, ConnectionClosed, Control, FrameUnparsed, decode_event
 
-__all__ = ["Accounting", "SentConnection", "account", "matched", "read_sent"]
+__all__ = ["Accounting", "SentConnection", "Withheld", "account", "matched", "read_sent"]
 
 _DIGEST_BYTES = 8
 
@@ -43,6 +43,32 @@ class _Line(msgspec.Struct):
         return self.frame.encode() if self.frame is not None else base64.b64decode(self.frame_base64 or "")
 
 
+class _Head(msgspec.Struct):
+    sid: int | None = None
+    seq: int | None = None
+
+
+@dataclass
+class Withheld:
+    """A frame the simulator kept back.
+
+    Attributes:
+        fault: Why.
+        frame: Its bytes.
+        at_ns: When it would have been sent.
+        sid: Its subscription, where it carries a sequence.
+        seq: Its place in that sequence; 0 where it carries none.
+        shown_by: The number of the next frame sent in that sequence: with it the loss shows. None where none was.
+    """
+
+    fault: str
+    frame: bytes
+    at_ns: int
+    sid: int | None = None
+    seq: int = 0
+    shown_by: int | None = None
+
+
 @dataclass
 class SentConnection:
     """One connection, as the simulator saw it.
@@ -50,13 +76,13 @@ class SentConnection:
     Attributes:
         frames: What was sent on it, in order.
         sent_ns: When the last of them was.
-        withheld: What a fault kept back: its name, the frame, and when.
+        withheld: What a fault kept back.
         whole: Whether its client is known to have read every frame.
     """
 
     frames: list[bytes] = field(default_factory=list)
     sent_ns: int = 0
-    withheld: list[tuple[str, bytes, int]] = field(default_factory=list)
+    withheld: list[Withheld] = field(default_factory=list)
     whole: bool = False
 
 
@@ -73,6 +99,8 @@ def read_sent(path: Path, *, of: Callable[[bytes], bytes] = bytes) -> dict[int, 
         of: What to keep of each frame sent.
     """
     found: dict[int, SentConnection] = {}
+    # What was withheld and does not show yet, by connection and subscription.
+    hidden: dict[tuple[int, int], list[Withheld]] = {}
     with path.open("rb") as lines:
         for text in lines:
             line = msgspec.json.decode(text, type=_Line)
@@ -81,12 +109,29 @@ def read_sent(path: Path, *, of: Callable[[bytes], bytes] = bytes) -> dict[int, 
                 connection.whole = line.ended.whole
                 assert line.ended.frames == len(connection.frames)
             elif line.withheld:
-                connection.withheld.append((line.withheld, line.bytes, line.at_ns))
+                withheld = Withheld(line.withheld, line.bytes, line.at_ns)
+                head = _head(withheld.frame)
+                if head.sid is not None and head.seq is not None:
+                    withheld.sid, withheld.seq = head.sid, head.seq
+                    hidden.setdefault((line.connection, head.sid), []).append(withheld)
+                connection.withheld.append(withheld)
             else:
                 connection.frames.append(of(line.bytes))
                 connection.sent_ns = line.at_ns
                 assert line.n == len(connection.frames)
+                if hidden:
+                    head = _head(line.bytes)
+                    shown = hidden.pop((line.connection, head.sid), []) if head.sid is not None and head.seq else []
+                    for withheld in shown:
+                        withheld.shown_by = line.n
     return found
+
+
+def _head(frame: bytes) -> _Head:
+    try:
+        return msgspec.json.decode(frame, type=_Head)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _Head()
 
 
 def matched(
@@ -286,28 +331,30 @@ def _compare(found: Accounting, archive: _Archive, captured: _Captured, sent: Se
         else:
             found.archived += 1
     _behind(found, archive, captured, sent, last, what)
-    for fault, frame, at_ns in sent.withheld:
-        if _is_in_gap(archive, captured, frame, at_ns):
+    for withheld in sent.withheld:
+        if _is_in_gap(archive, captured, withheld, last):
             found.withheld += 1
         else:
-            found.wrong.append(f"{what}: withheld for {fault}, and in no gap: {frame[:80]!r}")
+            found.wrong.append(
+                f"{what}: withheld for {withheld.fault}, and in no gap: {withheld.frame[:80].decode()}"
+            )
 
 
-def _is_in_gap(archive: _Archive, captured: _Captured, frame: bytes, at_ns: int) -> bool:
-    """Tell whether a frame that was kept back is in a gap of its sequence, or in that after its connection."""
-    head = msgspec.json.decode(frame, type=_Head)
-    is_numbered = head.sid is not None and head.seq is not None
-    if is_numbered and archive.holds(f"{captured.key}/sid:{head.sid}", head.seq or 0):
-        return True
+def _is_in_gap(archive: _Archive, captured: _Captured, withheld: Withheld, last: int) -> bool:
+    """Tell whether a frame kept back is in a gap of its sequence, or, where none shows it, behind its connection.
+
+    Args:
+        archive: The archive.
+        captured: The connection.
+        withheld: The frame.
+        last: The number of the last frame captured on the connection.
+    """
+    if withheld.shown_by is not None and withheld.shown_by <= last:
+        return archive.holds(f"{captured.key}/sid:{withheld.sid}", withheld.seq)
     gap = archive.connection_gap(captured.key)
     if gap is None:
         return captured.key in archive.stopped
-    return gap.end_ns is None or gap.end_ns >= at_ns
-
-
-class _Head(msgspec.Struct):
-    sid: int | None = None
-    seq: int | None = None
+    return gap.end_ns is None or gap.end_ns >= withheld.at_ns
 
 
 def _behind(

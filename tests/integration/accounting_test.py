@@ -28,9 +28,9 @@ def sent(tmp_path: Path) -> dict[int, SentConnection]:
 
 
 def test_a_sent_log_reads_as_it_was_written(sent: dict[int, SentConnection]) -> None:
-    ((fault, frame, at_ns),) = sent[1].withheld
-    assert (sent[1].frames, fault, frame, sent[1].whole) == (FIRST, "missing-seq", b"\xff", True)
-    assert 0 < sent[1].sent_ns <= at_ns
+    (withheld,) = sent[1].withheld
+    assert (sent[1].frames, withheld.fault, withheld.frame, sent[1].whole) == (FIRST, "missing-seq", b"\xff", True)
+    assert 0 < sent[1].sent_ns <= withheld.at_ns
     assert (sent[3].frames, sent[3].whole) == (SECOND, False)
 
 

@@ -168,9 +168,9 @@ async def test_a_half_open_socket_is_given_up_after_the_silence_limit(stand: Sta
     (first, lost), _ = connections
     # What had left the socket was received; what never left is the loss, and no stranger to the record.
     assert lost == 0
-    assert {fault for fault, _, _ in first.withheld} == {"half-open"}
+    assert {withheld.fault for withheld in first.withheld} == {"half-open"}
     opened, closed = recorded.events(events.ConnectionOpened), recorded.events(events.ConnectionClosed)
-    withheld_ms = [ms for _, frame, _ in first.withheld if (ms := json.loads(frame)["msg"].get("ts_ms"))]
+    withheld_ms = [ms for one in first.withheld if (ms := json.loads(one.frame)["msg"].get("ts_ms"))]
     assert withheld_ms
     last_ns = max(received_ns(recorded, connection=1))
     assert last_ns // 1_000_000 <= min(withheld_ms) + 1000
@@ -301,8 +301,8 @@ async def test_missing_seq_is_a_recorded_gap_and_books_are_fetched_again(stand: 
         await goes_on(simulator, connections=1, frames=600)
     recorded, ((sent, _),) = await stand.recorded()
     missing: dict[int, list[int]] = {}
-    for _, frame, _ in sent.withheld:
-        head = json.loads(frame)
+    for withheld in sent.withheld:
+        head = json.loads(withheld.frame)
         missing.setdefault(head["sid"], []).append(head["seq"])
     gaps = {event.key: event for event in recorded.events(events.ExchangeGap)}
     assert sum(event.missing_count or 0 for event in gaps.values()) == 3

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,25 +37,29 @@ async def test_every_frame_is_archived_once_or_in_a_gap_that_holds_it_whatever_f
         assert account(tmp_path / "archive", "kalshi", tmp_path / "other.jsonl").wrong
 
 
-def _first_of_many(lines: list[bytes]) -> int:
-    """Return where the hundredth frame of a connection stands."""
-    return next(place for place, line in enumerate(lines) if json.loads(line).get("n") == 100)
+def _amid(lines: list[bytes]) -> tuple[int, dict[str, Any]]:
+    """Return where a frame of a book stands in the middle of the longest connection, and its line."""
+    frames = [
+        (place, json.loads(line)) for place, line in enumerate(lines) if b'\\"type\\":\\"orderbook_delta' in line
+    ]
+    longest, _ = Counter(line["connection"] for _, line in frames).most_common(1)[0]
+    of_longest = [(place, line) for place, line in frames if line["connection"] == longest and "n" in line]
+    return of_longest[len(of_longest) // 2]
 
 
 def _changed(lines: list[bytes]) -> list[bytes]:
     """Say that one frame was another one."""
-    place = _first_of_many(lines)
-    other = json.loads(lines[place]) | {"frame": "{}"}
-    return [*lines[:place], json.dumps(other).encode() + b"\n", *lines[place + 1 :]]
+    place, line = _amid(lines)
+    return [*lines[:place], json.dumps(line | {"frame": "{}"}).encode() + b"\n", *lines[place + 1 :]]
 
 
 def _one_more(lines: list[bytes]) -> list[bytes]:
-    """Say that a frame was kept back that was never due."""
-    at = json.loads(lines[_first_of_many(lines)]) | {"withheld": "missing-seq"}
-    del at["n"]
-    at["frame"] = '{"type":"trade","sid":1,"seq":1,"msg":{}}'
-    last = max(place for place, line in enumerate(lines) if json.loads(line)["connection"] == at["connection"])
-    return [*lines[: last + 1], json.dumps(at).encode() + b"\n", *lines[last + 1 :]]
+    """Say that a frame was kept back that never was."""
+    place, line = _amid(lines)
+    sid = json.loads(line.pop("frame"))["sid"]
+    del line["n"]
+    line |= {"withheld": "missing-seq", "frame": json.dumps({"sid": sid, "seq": 10**6})}
+    return [*lines[:place], json.dumps(line).encode() + b"\n", *lines[place:]]
 
 
 def test_the_interruptions_follow_from_the_seed_and_leave_beginning_and_end_alone() -> None:
