@@ -7,13 +7,18 @@
         * :exc:`ArchiveBusyError`: another process writes this folder
     * :exc:`TransportError`: NATS refused or cannot do what the service needs; exits 1
     * :exc:`WireError`: bytes or a name break the wire's grammar
+    * :exc:`ApiError`: the manifest API refused a request, or did not answer
 
 Exit codes: 0 done, 1 work failed, 2 configuration or arguments.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 __all__ = [
+    "ApiError",
     "ArchiveBusyError",
     "ArchiveError",
     "ConfigError",
@@ -81,3 +86,25 @@ class TransportError(SsmdError):
 
 class WireError(SsmdError):
     """Bytes or a name break the wire's grammar."""
+
+
+class ApiError(SsmdError):
+    """The manifest API refused a request, or did not answer.
+
+    Attributes:
+        status: The HTTP status; None where no answer came.
+        document: The problem document, as ``nearest`` of a name that is not there; empty where there is none.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        where: str = "",
+        remedy: str = "",
+        status: int | None = None,
+        document: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(problem, remedy=remedy, where=where)
+        self.status = status
+        self.document = document or {}
