@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from ssmd_common import events
-from ssmd_common.archive import index, manifest
+from ssmd_common.archive import certificate, index, manifest
 from ssmd_common.archive.columns import Columns
 from ssmd_common.archive.gaps import Gap, GapLayer, GapStatus
 
@@ -37,6 +37,10 @@ _ENTRIES: list[type[BaseModel]] = [
     manifest.SessionEntry,
     manifest.EpochEntry,
     manifest.AnomalyEntry,
+    certificate.Certificate,
+    certificate.ConnectionBalance,
+    certificate.LayerGaps,
+    certificate.CertifiedFile,
 ]
 
 
@@ -49,7 +53,7 @@ def test_every_field_of_an_event_and_of_an_index_line_is_explained(struct: type[
 
 
 @pytest.mark.parametrize("entry", _ENTRIES, ids=lambda entry: entry.__name__)
-def test_every_field_of_the_manifest_is_explained(entry: type[BaseModel]) -> None:
+def test_every_field_of_a_manifest_and_a_certificate_is_explained(entry: type[BaseModel]) -> None:
     text = (_docs() / "formats.md").read_text("utf-8")
     assert [name for name in entry.model_fields if f"`{name}`" not in text] == []
 

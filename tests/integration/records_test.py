@@ -206,9 +206,10 @@ def queries(draw: st.DrawFn, frames: list[Frame]) -> Query:
     clock = draw(st.sampled_from(("stored", "received")))
     times = [frame.stored_ns if clock == "stored" else frame.received_ns for frame in frames]
     known = [ns for ns in times if ns is not None]
+    by_seq, by_time = draw(st.booleans()), draw(st.booleans())
     return Query(
-        seqs=pair([frame.seq for frame in frames]) if draw(st.booleans()) else (None, None),
-        times=pair(known) if known and draw(st.booleans()) else (None, None),
+        seqs=pair([frame.seq for frame in frames]) if by_seq else (None, None),
+        times=pair(known) if known and by_time else (None, None),
         clock=clock,
         types=tuple(draw(st.lists(st.sampled_from((*TYPES, "nothing")), max_size=2))),
         tickers=tuple(draw(st.lists(st.sampled_from((*TICKERS, "NONE")), max_size=2))),
@@ -252,7 +253,7 @@ async def _check(
         store.ranges.update(data=0, meta=0)
         found: list[bytes] = []
         url: str | httpx.URL | None = "/records/kalshi"
-        parameters: list[tuple[str, str]] | None = [*query.parameters(), ("envelope", str(envelope).lower())]
+        parameters: Any = [*query.parameters(), ("envelope", str(envelope).lower())]
         pages = 0
         while url is not None:
             answer = await client.get(url, params=parameters)
