@@ -14,6 +14,7 @@ from integration.api_server import Server, serving
 from ssmd_common.archive.manifest import GapEntry
 from ssmd_common.client import Client
 from ssmd_common.errors import ApiError
+from ssmd_local.archive_summary import ask_archive, summarise_archive
 from ssmd_manifest_api.auth import hash_token, new_token
 from ssmd_manifest_api.conftest import write_sample
 
@@ -56,6 +57,11 @@ def test_it_tells_what_is_there(api: Client) -> None:
     (gap,) = api.gaps("kalshi", layers=["stream"], from_=DATE, to=dt.datetime(2026, 11, 24, tzinfo=dt.UTC))
     assert gap == manifest.gaps[0]
     assert api.certificate("kalshi", DATE).date == DATE
+
+
+def test_status_tells_the_same_of_the_api_and_of_the_manifests(api: Client, archive: Path) -> None:
+    (from_manifests, _) = summarise_archive(archive)
+    assert ask_archive(api) == [from_manifests]
 
 
 def test_records_come_with_their_times_and_the_gaps_among_them(api: Client) -> None:

@@ -1,4 +1,4 @@
-"""What an archive holds, in a few numbers: from its manifests."""
+"""What an archive holds, in a few numbers: from the manifest API while it runs, else from the manifests."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ssmd_common.archive.layout import list_days, list_feeds
 from ssmd_common.archive.manifest import parse_manifest
+from ssmd_common.client import Client
 
-__all__ = ["FeedSummary", "summarise_archive"]
+__all__ = ["FeedSummary", "ask_archive", "summarise_archive"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,33 @@ class FeedSummary:
     gaps: int
     last_segment: str | None
     last_sealed_at: str | None
+
+
+def ask_archive(api: Client) -> list[FeedSummary]:
+    """Return every feed of the archive an API serves, by name.
+
+    Raises:
+        ApiError: It does not answer.
+    """
+    return [_ask(api, info.feed) for info in api.feeds()]
+
+
+def _ask(api: Client, feed: str) -> FeedSummary:
+    days = list(api.days(feed))
+    last_segment = last_sealed_at = None
+    sealed = [day.date for day in days if day.files]
+    if sealed:
+        *_, last = api.files(feed, sealed[-1])
+        last_segment, last_sealed_at = f"{sealed[-1].isoformat()}/{last.name}", last.sealed_at
+    return FeedSummary(
+        feed=feed,
+        days=len(days),
+        segments=sum(day.files for day in days),
+        records=sum(day.records for day in days),
+        gaps=sum(1 for _ in api.gaps(feed)),
+        last_segment=last_segment,
+        last_sealed_at=last_sealed_at,
+    )
 
 
 def summarise_archive(base: Path) -> list[FeedSummary]:
