@@ -11,6 +11,7 @@ from nats.js.api import StorageType, StreamConfig
 from bench.frames import START_NS, STEP_NS, simulated_frames
 from ssmd_common.config.nats import NatsSettings
 from ssmd_common.frames import MSG_ID_HEADER, RECEIVED_NS_HEADER, TYPE_HEADER
+from ssmd_common.nats.client import RawMessage
 from ssmd_common.nats.connection import close, connect
 from ssmd_common.subjects import SubjectBuilder
 from ssmd_simulator.markets import listing
@@ -66,15 +67,16 @@ async def fill(url: str, count: int, *, tickers: int = 600) -> int:
         acked = 0
         arrived = asyncio.Event()
 
-        def on_ack(_subject: bytes, _reply: bytes, _headers: bytes | None, payload: bytes) -> None:
+        def on_acks(answers: list[RawMessage]) -> None:
             nonlocal acked
-            if b'"error"' in payload:
-                raise RuntimeError(payload.decode())
-            acked += 1
+            for _, _, _, payload in answers:
+                if b'"error"' in payload:
+                    raise RuntimeError(payload.decode())
+            acked += len(answers)
             arrived.set()
 
         inbox = client.new_inbox()
-        subscription = await client.subscribe_raw(inbox, on_ack)
+        subscription = await client.subscribe_raw(inbox, on_acks)
         sent = 0
         commands = _commands(count, inbox, tickers)
         while block := list(itertools.islice(commands, WINDOW)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 __all__ = ["Range", "Ranges", "range_total"]
 
@@ -59,6 +59,14 @@ class Ranges:
             return False
         self.add_range(number, number + 1)
         return True
+
+    def extend(self, numbers: Sequence[int]) -> None:
+        """Add numbers that ascend; one long run is the fast case."""
+        if numbers and numbers[-1] - numbers[0] == len(numbers) - 1:
+            self.add_range(numbers[0], numbers[-1] + 1)
+        else:
+            for number in numbers:
+                self.add(number)
 
     def add_range(self, first: int, end: int) -> None:
         """Add every number of ``[first, end)``."""

@@ -16,16 +16,17 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from ssmd_archiver.blocks import BlockBuilder
 from ssmd_archiver.catalog import Catalog
 from ssmd_archiver.compression import DEFAULT, Compress
-from ssmd_archiver.consumer import RawMessage
 from ssmd_archiver.disk import Disk
 from ssmd_archiver.epoch import Position
 from ssmd_archiver.metrics import ArchiverMetrics
 from ssmd_archiver.proof import FrameLedger
-from ssmd_archiver.records import BlockBuilder, Message, SubjectReader, json_problem, parse_message
+from ssmd_archiver.records import Message, SubjectReader, json_problem, parse_message
 from ssmd_archiver.recovery import Recovered
 from ssmd_archiver.rotation import Reason, Rotation
+from ssmd_archiver.runs import RUN_MESSAGES, Room, Run, read_run
 from ssmd_archiver.segment import SegmentWriter
 from ssmd_common import events
 from ssmd_common.archive.gaps import Gap
@@ -33,6 +34,7 @@ from ssmd_common.archive.index import INDEX_VERSION, Anomaly, GapRecord, Header
 from ssmd_common.archive.layout import Window, day_paths, segment_name
 from ssmd_common.archive.times import SECOND_NS
 from ssmd_common.frames import EventId, FrameId
+from ssmd_common.nats.client import RawMessage
 from ssmd_common.ranges import range_total
 from ssmd_common.subjects import CaptureSubject, DataSubject, SubjectBuilder
 
@@ -162,18 +164,58 @@ class Archiver:
             The next delivery's number, or -1 where a delivery was skipped or repeated: the reader must start again
             at :attr:`next_seq`. And a jump of the stream, where one was met.
         """
-        for place, raw in enumerate(batch):
-            message = parse_message(*raw)
+        place = one_by_one = 0
+        while place < len(batch):
+            if place >= one_by_one:
+                run, count = self._read_run(batch[place : place + RUN_MESSAGES], expected_consumer_seq)
+                if run is None:
+                    one_by_one = place + count
+                else:
+                    place += count
+                    expected_consumer_seq += count
+                    self._add_run(run)
+                    await self._commit_full()
+                continue
+            message = parse_message(*batch[place])
             if message.consumer_seq != expected_consumer_seq or message.seq < self.next_seq:
                 return -1, None
             if message.seq != self.next_seq and self._is_jump(message):
                 await self.commit()
                 return expected_consumer_seq, Jump(self.next_seq, message, batch[place:])
+            place += 1
             expected_consumer_seq += 1
             await self._add(message)
-            if self._builder.raw_bytes >= BLOCK_BYTES or self._builder.messages >= BLOCK_MESSAGES:
-                await self.commit()
+            await self._commit_full()
         return expected_consumer_seq, None
+
+    async def _commit_full(self) -> None:
+        if self._builder.raw_bytes >= BLOCK_BYTES or self._builder.messages >= BLOCK_MESSAGES:
+            await self.commit()
+
+    def _read_run(self, batch: list[RawMessage], consumer_seq: int) -> tuple[Run | None, int]:
+        """Read messages at once that go on with the open segment, or tell how many to read one by one."""
+        builder, writer, window = self._builder, self._writer, self._window
+        if writer is None or window is None or self._bridge is not None:
+            return None, 1
+        room = Room(BLOCK_MESSAGES - builder.messages, BLOCK_BYTES - builder.raw_bytes)
+        if self._settings.rotation.max_bytes is not None:
+            most_bytes = self._settings.rotation.max_bytes - builder.raw_bytes - writer.raw_bytes
+            room = replace(room, most_bytes=most_bytes)
+        run, count = read_run(batch, self._reader, next_seq=self.next_seq, consumer_seq=consumer_seq, room=room)
+        if run is not None and not (
+            window.start_ns <= min(run.stored_ns)
+            and max(run.stored_ns) < window.end_ns
+            and self._ledger.follows(run.frames)
+        ):
+            return None, count
+        return run, count
+
+    def _add_run(self, run: Run) -> None:
+        """Keep a run; :meth:`_add` for each of its messages would lead to the same."""
+        if self._pending_since is None:
+            self._pending_since = time.monotonic()
+        self._late = False
+        self._builder.add_run(run, self._ledger.add_frames(run))
 
     def _is_jump(self, message: Message) -> bool:
         explained = self._bridge is not None and self._bridge.to_seq == message.seq

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssmd_archiver.consumer import RawMessage
 from ssmd_archiver.disk import Disk, explain, low_space
 from ssmd_archiver.maintenance import rebuild_feed, seal_feed
 from ssmd_archiver.recovery import recover
@@ -36,6 +35,7 @@ from ssmd_archiver.verify import verify_feed
 from ssmd_common import events, load
 from ssmd_common.archive.times import SECOND_NS, from_rfc3339
 from ssmd_common.errors import ArchiveBusyError, ArchiveError
+from ssmd_common.nats.client import RawMessage
 
 
 async def test_every_message_is_in_its_window_and_the_manifest_tells_it(tmp_path: Path) -> None:

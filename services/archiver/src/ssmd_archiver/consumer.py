@@ -11,22 +11,18 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import deque
 
 import nats.errors
 import structlog
 from nats.aio.subscription import Subscription
 
 from ssmd_common.errors import TransportError
-from ssmd_common.nats.connection import NatsClient
+from ssmd_common.nats.client import NatsClient, RawMessage
 from ssmd_common.nats.streams import ApiError, api_request
 
-__all__ = ["PullConsumer", "RawMessage"]
+__all__ = ["PullConsumer"]
 
 log = structlog.get_logger()
-
-RawMessage = tuple[bytes, bytes, bytes | None, bytes]
-"""Subject, reply, header block, payload."""
 
 PULL_MESSAGES = 5_000
 PULL_BYTES = 32 << 20
@@ -61,7 +57,7 @@ class PullConsumer:
         self._stream = stream
         self.name = name
         self._filters = filters
-        self._buffer: deque[RawMessage] = deque()
+        self._buffer: list[RawMessage] = []
         self._buffered_bytes = 0
         self._wanted: dict[bytes, int] = {}
         self._arrived = asyncio.Event()
@@ -120,7 +116,7 @@ class PullConsumer:
         self._inbox = inbox.encode()
         self._trouble = ""
         self._heard_at = time.monotonic()
-        self._subscription = await self._client.subscribe_raw(f"{inbox}.*", self._on_message)
+        self._subscription = await self._client.subscribe_raw(f"{inbox}.*", self._on_messages)
         log.info("consumer_created", stream=self._stream, consumer=self.name, next_seq=next_seq)
         await self.pull()
 
@@ -134,19 +130,30 @@ class PullConsumer:
         self._wanted.clear()
         self._inbox = b""
 
-    def _on_message(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+    def _on_messages(self, messages: list[RawMessage]) -> None:
         self._heard_at = time.monotonic()
-        if reply.startswith(b"$JS.ACK."):
-            self._buffer.append((subject, reply, headers, payload))
-            self._buffered_bytes += len(payload) + len(headers or b"")
-            if self._wanted:
-                request = next(iter(self._wanted))
-                self._wanted[request] -= 1
-                if self._wanted[request] <= 0:
-                    del self._wanted[request]
-        elif headers:
-            self._on_status(subject, headers)
+        begun = len(self._buffer)
+        for message in messages:
+            subject, reply, headers, payload = message
+            if reply.startswith(b"$JS.ACK."):
+                self._buffer.append(message)
+                self._buffered_bytes += len(payload) + len(headers or b"")
+            elif headers:
+                self._answered(len(self._buffer) - begun)
+                begun = len(self._buffer)
+                self._on_status(subject, headers)
+        self._answered(len(self._buffer) - begun)
         self._arrived.set()
+
+    def _answered(self, count: int) -> None:
+        """Count messages off the requests they answer, the oldest first."""
+        while count and self._wanted:
+            request, wanted = next(iter(self._wanted.items()))
+            if wanted > count:
+                self._wanted[request] = wanted - count
+                return
+            count -= wanted
+            del self._wanted[request]
 
     def _on_status(self, request: bytes, headers: bytes) -> None:
         """Take in what the server says of a pull request."""
@@ -191,8 +198,7 @@ class PullConsumer:
                     await self._arrived.wait()
             except TimeoutError:
                 pass
-        messages = list(self._buffer)
-        self._buffer.clear()
+        messages, self._buffer = self._buffer, []
         self._buffered_bytes = 0
         await self.pull()
         return messages

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,6 +20,9 @@ from ssmd_common.archive.gaps import Gap, GapLayer, GapStatus
 from ssmd_common.archive.index import Block, ConnectionFrames
 from ssmd_common.frames import EventId, FrameId, parse_msg_id, session_instance
 from ssmd_common.ranges import Ranges, range_total
+
+if TYPE_CHECKING:
+    from ssmd_archiver.runs import Run
 
 __all__ = ["ConnectionTrack", "FrameLedger"]
 
@@ -168,6 +172,32 @@ class FrameLedger:
         if self.open_gaps or self._stopped:
             return list(self._reconnected(track, track.seen_ns, stored_ns))
         return ()
+
+    def follows(self, frames: dict[str, list[int]]) -> bool:
+        """Tell whether frames are new and end no gap, so that :meth:`add_frames` may take them.
+
+        Args:
+            frames: Frame numbers, ascending, by ``{session}.{connection}``.
+        """
+        for key, numbers in frames.items():
+            track = self.tracks.get(key)
+            if track is None or numbers[0] < track.frames.end or self._interrupted(track):
+                return False
+        return True
+
+    def add_frames(self, run: Run) -> dict[str, int]:
+        """Add the frames of a run that :meth:`follows`; return ``seen_ns`` of their connections.
+
+        :meth:`frame` for each would lead to the same.
+        """
+        received = dict(zip(run.connection, run.received_ns, strict=True))
+        stored = dict(zip(run.connection, run.stored_ns, strict=True))
+        seen_ns = {}
+        for key, numbers in run.frames.items():
+            track = self.tracks[key]
+            track.frames.extend(numbers)
+            track.seen_ns = seen_ns[key] = stored[key] if track.replayed else received[key] or stored[key]
+        return seen_ns
 
     def apply(self, block: Block) -> None:
         """Add a committed block's frames (recovery: their gaps are recorded already)."""
@@ -357,24 +387,28 @@ class FrameLedger:
         """End the interruptions of this lane of this instance: frames flow again."""
         waiting = [self._interruption(self.tracks[key], stored_ns) for key in self._stopped if key in self.tracks]
         for gap in (*self.open_gaps.values(), *waiting):
-            if gap.layer is not GapLayer.CONNECTION or gap.key == track.key:
-                continue
-            if self._takes_over(track, gap):
+            if gap.layer is GapLayer.CONNECTION and self._takes_over(track, gap.key):
                 end_ns = max(at_ns, gap.start_ns)
                 ended = msgspec.structs.replace(gap, status=GapStatus.PERMANENT, end_ns=end_ns)
                 self.recorded(ended)
                 yield ended
 
-    def _takes_over(self, track: ConnectionTrack, gap: Gap) -> bool:
+    def _interrupted(self, track: ConnectionTrack) -> bool:
+        """Tell whether a frame of this connection ends an interruption."""
+        waiting = [key for key in self._stopped if key in self.tracks]
+        opened = [gap.key for gap in self.open_gaps.values() if gap.layer is GapLayer.CONNECTION]
+        return any(self._takes_over(track, key) for key in (*opened, *waiting))
+
+    def _takes_over(self, track: ConnectionTrack, broken_key: str) -> bool:
         """Tell whether a connection's frames are those an interrupted one would have brought.
 
         Sockets open side by side bring different markets: only the next in the same lane takes over. A session with
         fewer lanes than the one before shares the markets of those it has not among the ones it has.
         """
-        session, _, _ = gap.key.rpartition(".")
-        if session_instance(session) != track.instance:
+        session, _, _ = broken_key.rpartition(".")
+        if broken_key == track.key or session_instance(session) != track.instance:
             return False
-        broken = self.tracks.get(gap.key)
+        broken = self.tracks.get(broken_key)
         lane = broken.lane if broken is not None else 1
         return (lane if session == track.session else min(lane, track.lanes)) == track.lane
 

@@ -1,18 +1,17 @@
 """From a delivered message to what is kept of it (pure): parse what placing it needs, archive the bytes.
 
 A message becomes a *record* (a line of the data file), a *capture event*, or a *reject* (a payload that is not
-JSON); it may also be *filtered* by configuration. :class:`BlockBuilder` gathers them into the next block.
+JSON); it may also be *filtered* by configuration. :class:`~ssmd_archiver.blocks.BlockBuilder` gathers them into the
+next block. :mod:`ssmd_archiver.runs` reads many at once where all are plain records.
 """
 
 from __future__ import annotations
 
-import base64
 import re
+from collections.abc import Sequence
 
 import msgspec
 
-from ssmd_common.archive.columns import Columns, Ticker, encode_columns
-from ssmd_common.archive.index import Event, IndexLine, Reject, encode_line
 from ssmd_common.frames import (
     MSG_ID_HEADER,
     RECEIVED_NS_HEADER,
@@ -22,16 +21,16 @@ from ssmd_common.frames import (
     decode_tickers,
 )
 from ssmd_common.nats.acks import parse_ack_subject
-from ssmd_common.ranges import Ranges
 from ssmd_common.subjects import CaptureSubject, DataSubject, SubjectBuilder, decode_token
 
 __all__ = [
-    "BlockBuilder",
+    "MAX_NS",
     "Message",
-    "PendingBlock",
     "SubjectReader",
+    "are_json",
     "json_problem",
     "parse_message",
+    "read_tickers",
     "subject_matches",
 ]
 
@@ -40,7 +39,8 @@ _RECEIVED_NS = RECEIVED_NS_HEADER.lower().encode()
 _TYPE = TYPE_HEADER.lower().encode()
 _TICKERS = TICKERS_HEADER.lower().encode()
 _SUBJECTS_KEPT = 1 << 17
-_MAX_NS = 1 << 62
+MAX_NS = 1 << 62
+"""No time of ours lies beyond it."""
 
 _OUR_HEADERS = re.compile(
     f"NATS/1.0\r\n{MSG_ID_HEADER}: ([^\r\n]+)\r\n{RECEIVED_NS_HEADER}: ([0-9]+)\r\n"
@@ -49,7 +49,6 @@ _OUR_HEADERS = re.compile(
 )
 """The block as our connector writes it; any other is read by :func:`_any_headers`, more slowly."""
 
-_NEWLINE = re.compile(b"\n")
 MAX_DEPTH = 500
 """Deepest nesting of JSON that is archived as a record; deeper texts are rejects."""
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
@@ -73,7 +72,7 @@ class Message(msgspec.Struct, gc=False):
     seq: int
     consumer_seq: int
     stored_ns: int
-    subject: str
+    subject: bytes
     reply: str
     msg_id: str | None
     received_ns: int | None
@@ -107,12 +106,12 @@ def parse_message(subject: bytes, reply: bytes, headers: bytes | None, payload: 
         if raw_type:
             message_type = decode_token(raw_type.decode("ascii", "replace"))
         if raw_tickers:
-            tickers = tuple(decode_tickers(raw_tickers.decode("ascii", "replace"))) or None
+            tickers = read_tickers(raw_tickers)
     return Message(
         seq,
         consumer_seq,
         stored_ns,
-        subject.decode("utf-8", "replace"),
+        subject,
         reply_text,
         msg_id,
         received_ns,
@@ -120,6 +119,11 @@ def parse_message(subject: bytes, reply: bytes, headers: bytes | None, payload: 
         tickers,
         payload,
     )
+
+
+def read_tickers(value: bytes) -> tuple[str, ...] | None:
+    """Return the tickers a header names; None where it names none."""
+    return tuple(decode_tickers(value.decode("ascii", "replace"))) or None
 
 
 def _any_headers(headers: bytes) -> tuple[bytes, bytes, bytes, bytes]:
@@ -133,7 +137,7 @@ def _any_headers(headers: bytes) -> tuple[bytes, bytes, bytes, bytes]:
 
 def _nanoseconds(text: bytes) -> int | None:
     number = int(text) if text.isdigit() else None
-    return number if number is not None and number < _MAX_NS else None
+    return number if number is not None and number < MAX_NS else None
 
 
 def subject_matches(subject: str, pattern: str) -> bool:
@@ -158,16 +162,17 @@ class SubjectReader:
     def __init__(self, subjects: SubjectBuilder, data_filter: str) -> None:
         self._subjects = subjects
         self._filter = None if data_filter == subjects.data_filter else data_filter
-        self._known: dict[str, DataSubject | CaptureSubject | None] = {}
+        self._known: dict[bytes, DataSubject | CaptureSubject | None] = {}
 
-    def read(self, subject: str) -> DataSubject | CaptureSubject | None:
+    def read(self, subject: bytes) -> DataSubject | CaptureSubject | None:
         """Return what the subject names; None where it is not ours, or outside the filter."""
         try:
             return self._known[subject]
         except KeyError:
             pass
-        found = self._subjects.parse(subject)
-        if isinstance(found, DataSubject) and self._filter and not subject_matches(subject, self._filter):
+        text = subject.decode("utf-8", "replace")
+        found = self._subjects.parse(text)
+        if isinstance(found, DataSubject) and self._filter and not subject_matches(text, self._filter):
             found = None
         if len(self._known) >= _SUBJECTS_KEPT:
             self._known.clear()
@@ -177,7 +182,7 @@ class SubjectReader:
 
 def json_problem(payload: bytes) -> str | None:
     """Return why a payload is not one JSON text in UTF-8; None where it is."""
-    if payload.count(b"[") + payload.count(b"{") > MAX_DEPTH and _depth(payload) > MAX_DEPTH:
+    if _is_too_deep(payload):
         # A bound of our own: the decoder's depends on how deep it is called.
         return f"JSON nested deeper than {MAX_DEPTH} levels"
     try:
@@ -192,6 +197,31 @@ def json_problem(payload: bytes) -> str | None:
     return None
 
 
+def are_json(payloads: Sequence[bytes], joined: bytes) -> bool:
+    """Tell whether :func:`json_problem` finds nothing in any payload, for far less than asking it of each.
+
+    Args:
+        payloads: The payloads, at least one.
+        joined: All of them, one after the other, with ASCII in between.
+    """
+    if max(map(len, payloads)) > MAX_DEPTH and any(map(_is_too_deep, payloads)):
+        return False
+    try:
+        for payload in payloads:
+            _raw_json.decode(payload)
+        if not joined.isascii():
+            joined.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def _is_too_deep(payload: bytes) -> bool:
+    if len(payload) <= MAX_DEPTH or payload.count(b"[") + payload.count(b"{") <= MAX_DEPTH:
+        return False
+    return _depth(payload) > MAX_DEPTH
+
+
 def _depth(payload: bytes) -> int:
     """Return how deep brackets are nested outside of strings."""
     deepest = depth = 0
@@ -202,203 +232,3 @@ def _depth(payload: bytes) -> int:
         elif token in (b"]", b"}"):
             depth -= 1
     return deepest
-
-
-class PendingBlock(msgspec.Struct, gc=False):
-    """A block ready to be written: the two members' raw bytes, the journal's lines, and what the block line tells.
-
-    Attributes:
-        data: Raw lines, each with its newline; empty where the block holds no record.
-        meta: The columns' line; empty likewise.
-        lines: The group's other lines, encoded.
-        last_reply: Acknowledgement subject of the last message.
-    """
-
-    data: bytes
-    meta: bytes
-    lines: bytes
-    records: int
-    events: int
-    rejects: int
-    first_seq: int | None
-    last_seq: int | None
-    first_ns: int | None
-    last_ns: int | None
-    stored: tuple[int, int] | None
-    received: tuple[int, int] | None
-    records_by_type: dict[str, int]
-    tickers: list[str]
-    frames: dict[str, list[tuple[int, int]]]
-    seen_ns: dict[str, int]
-    duplicates: list[tuple[int, int]]
-    filtered: list[tuple[int, int]]
-    last_msg_id: str | None
-    last_reply: str | None
-
-
-class BlockBuilder:
-    """Gathers messages until they make a block.
-
-    Args:
-        position: The archive's position before the first message; None while it has none.
-        last_msg_id: Message id at that position.
-    """
-
-    def __init__(self, position: int | None, last_msg_id: str | None = None) -> None:
-        self.position = position
-        self.messages = 0
-        self.raw_bytes = 0
-        self.last_ns: int | None = None
-        self.last_reply: str | None = None
-        self._last_msg_id = last_msg_id
-        self._first_seq: int | None = None
-        self._first_ns: int | None = None
-        self._events = 0
-        self._rejects = 0
-        self._lines: list[bytes] = []
-        self._columns = Columns()
-        self._journal: list[bytes] = []
-        self._frames: dict[str, Ranges] = {}
-        self._seen_ns: dict[str, int] = {}
-        self._duplicates = Ranges()
-        self._filtered = Ranges()
-
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing to write."""
-        return not self.messages and not self._journal
-
-    def note(self, line: IndexLine) -> None:
-        """Add a line that is no message: a gap or an anomaly."""
-        self._journal.append(encode_line(line))
-
-    def pass_gap(self, end_seq: int) -> None:
-        """Move the position to the end of a recorded gap."""
-        self.position = end_seq - 1
-
-    def _message(self, message: Message) -> None:
-        self.messages += 1
-        if self._first_seq is None:
-            self._first_seq, self._first_ns = message.seq, message.stored_ns
-        self.position = message.seq
-        self.last_ns = message.stored_ns
-        self.last_reply = message.reply
-        self._last_msg_id = message.msg_id
-
-    def add_filtered(self, message: Message) -> None:
-        """Count a message the configured filter leaves out."""
-        self._message(message)
-        self._filtered.add(message.seq)
-
-    def add_duplicate(self, message: Message) -> None:
-        """Count a message whose frame is archived already."""
-        self._message(message)
-        self._duplicates.add(message.seq)
-
-    def add_event(self, message: Message) -> None:
-        """Keep a capture event; one that is not JSON on one line becomes a reject."""
-        problem = json_problem(message.payload)
-        if problem is None and message.msg_id is not None and b"\n" not in message.payload:
-            self._message(message)
-            self._events += 1
-            line = Event(
-                seq=message.seq,
-                stored_ns=message.stored_ns,
-                received_ns=message.received_ns,
-                msg_id=message.msg_id,
-                payload=msgspec.Raw(message.payload),
-            )
-            self._journal.append(encode_line(line))
-        else:
-            self.add_reject(message, problem or "no capture event of ours")
-
-    def add_reject(self, message: Message, reason: str) -> None:
-        """Keep a message that is no JSON, in the index."""
-        self._message(message)
-        self._rejects += 1
-        line = Reject(
-            seq=message.seq,
-            stored_ns=message.stored_ns,
-            received_ns=message.received_ns,
-            subject=message.subject,
-            msg_id=message.msg_id,
-            data=base64.b64encode(message.payload).decode(),
-            reason=reason,
-        )
-        self._journal.append(encode_line(line))
-
-    def add_record(
-        self,
-        message: Message,
-        subject: DataSubject,
-        connection: str | None,
-        frame_no: int | None,
-        seen_ns: int | None = None,
-    ) -> None:
-        """Keep a payload as a line; a raw newline between its tokens becomes a space, its place is kept."""
-        payload = message.payload
-        columns = self._columns
-        if b"\n" in payload:
-            columns.newlines[len(columns.seq)] = [found.start() for found in _NEWLINE.finditer(payload)]
-            payload = payload.replace(b"\n", b" ")
-        if connection is None and message.msg_id is not None:
-            columns.msg_id[len(columns.seq)] = message.msg_id
-        self._message(message)
-        self._lines.append(payload)
-        self.raw_bytes += len(payload) + 1
-        columns.seq.append(message.seq)
-        columns.stored_ns.append(message.stored_ns)
-        columns.received_ns.append(message.received_ns)
-        columns.type.append(message.type or subject.type)
-        ticker: Ticker = subject.ticker
-        if message.tickers is not None:
-            ticker = message.tickers[0] if len(message.tickers) == 1 else message.tickers
-        columns.ticker.append(ticker)
-        columns.connection.append(connection)
-        columns.frame_no.append(frame_no)
-        if connection is not None and frame_no is not None:
-            ranges = self._frames.get(connection)
-            if ranges is None:
-                ranges = self._frames[connection] = Ranges()
-            ranges.add(frame_no)
-            self._seen_ns[connection] = seen_ns or message.stored_ns
-
-    def take(self) -> PendingBlock:
-        """Return the block gathered; the builder is used up."""
-        columns = self._columns
-        by_type: dict[str, int] = {}
-        for name in columns.type:
-            by_type[name] = by_type.get(name, 0) + 1
-        tickers: set[str] = set()
-        for ticker in set(columns.ticker):
-            if isinstance(ticker, str):
-                tickers.add(ticker)
-            elif ticker is not None:
-                tickers.update(ticker)
-        return PendingBlock(
-            data=b"\n".join(self._lines) + b"\n" if self._lines else b"",
-            meta=encode_columns(columns) if self._lines else b"",
-            lines=b"".join(self._journal),
-            records=len(self._lines),
-            events=self._events,
-            rejects=self._rejects,
-            first_seq=self._first_seq,
-            last_seq=self.position,
-            first_ns=self._first_ns,
-            last_ns=self.last_ns,
-            stored=_range(columns.stored_ns),
-            received=_range([ns for ns in columns.received_ns if ns is not None]),
-            records_by_type=by_type,
-            tickers=sorted(tickers),
-            frames={key: ranges.pairs() for key, ranges in sorted(self._frames.items())},
-            seen_ns=dict(sorted(self._seen_ns.items())),
-            duplicates=self._duplicates.pairs(),
-            filtered=self._filtered.pairs(),
-            last_msg_id=self._last_msg_id,
-            last_reply=self.last_reply,
-        )
-
-
-def _range(times_ns: list[int]) -> tuple[int, int] | None:
-    """Return the half-open range of times: clocks step back, so neither end need be the first or the last."""
-    return (min(times_ns), max(times_ns) + 1) if times_ns else None

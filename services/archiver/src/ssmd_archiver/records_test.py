@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssmd_archiver.records import BlockBuilder, SubjectReader, json_problem, parse_message, subject_matches
+from ssmd_archiver.blocks import BlockBuilder
+from ssmd_archiver.records import SubjectReader, json_problem, parse_message, subject_matches
 from ssmd_common.archive.columns import decode_columns
 from ssmd_common.archive.reader import restore_newlines
 from ssmd_common.subjects import DataSubject, SubjectBuilder
@@ -57,9 +58,9 @@ def test_filters_match_as_nats_matches_them(subject: str, pattern: str, *, match
 
 def test_a_narrower_filter_leaves_other_data_out_and_no_capture_event() -> None:
     reader = SubjectReader(SubjectBuilder("prod", "kalshi"), "prod.kalshi.json.trade.>")
-    assert reader.read("prod.kalshi.json.trade.X") == DataSubject("trade", "X")
-    assert reader.read("prod.kalshi.json.ticker.X") is None
-    assert reader.read("prod.kalshi.capture.heartbeat") is not None
+    assert reader.read(b"prod.kalshi.json.trade.X") == DataSubject("trade", "X")
+    assert reader.read(b"prod.kalshi.json.ticker.X") is None
+    assert reader.read(b"prod.kalshi.capture.heartbeat") is not None
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import zlib
 
 import msgspec
 
+from ssmd_archiver.blocks import PendingBlock
 from ssmd_archiver.compression import EMPTY_MEMBER, Compress
 from ssmd_archiver.disk import Disk
-from ssmd_archiver.records import PendingBlock
 from ssmd_common.archive.index import Block, Header, Index, Seal, block_chain, encode_line, seal_crc32
 from ssmd_common.archive.layout import EVIDENCE, OPEN, DayPaths, SegmentPaths
 from ssmd_common.archive.reader import read_block

@@ -11,7 +11,6 @@ from pathlib import Path
 from ssmd_archiver.archiver import Archiver, FeedSettings
 from ssmd_archiver.catalog import Catalog
 from ssmd_archiver.compression import DEFAULT, Compress
-from ssmd_archiver.consumer import RawMessage
 from ssmd_archiver.disk import Disk
 from ssmd_archiver.epoch import Position
 from ssmd_archiver.metrics import ArchiverMetrics
@@ -23,6 +22,7 @@ from ssmd_common import events
 from ssmd_common.archive.manifest import Manifest, parse_manifest
 from ssmd_common.archive.times import SECOND_NS, from_rfc3339
 from ssmd_common.events import CaptureEvent
+from ssmd_common.nats.client import RawMessage
 from ssmd_common.nats.streams import StreamInfo
 from ssmd_common.service.telemetry import Metrics
 from ssmd_common.subjects import SubjectBuilder

@@ -26,7 +26,7 @@ from ssmd_connector.refusals import Refusals
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ssmd_common.nats.connection import NatsClient
+    from ssmd_common.nats.client import NatsClient, RawMessage
     from ssmd_connector.capture import Message
     from ssmd_connector.holding import Entry
     from ssmd_connector.ledger import Ledger
@@ -155,7 +155,7 @@ class Publisher:
         """Send, read answers and retry, until cancelled."""
         inbox = self._nc.new_inbox()
         self._reply_prefix = f"{inbox}.".encode()
-        subscription = await self._nc.subscribe_raw(f"{inbox}.*", self._on_answer)
+        subscription = await self._nc.subscribe_raw(f"{inbox}.*", self._on_answers)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._send())
@@ -240,8 +240,13 @@ class Publisher:
     def _arm(self, entry: Entry, now: float) -> None:
         entry.due = now + self._ack_timeout_s * 2 ** min(entry.attempts, _MAX_BACKOFF_DOUBLINGS)
 
+    def _on_answers(self, answers: list[RawMessage]) -> None:
+        """Take the answers one read brought; called from the client's read loop, so it must not raise."""
+        for answer in answers:
+            self._on_answer(*answer)
+
     def _on_answer(self, subject: bytes, _reply: bytes, headers: bytes | None, payload: bytes) -> None:
-        """Match an answer to its message; called from the client's read loop, so it must not raise."""
+        """Match an answer to its message."""
         number = subject[len(self._reply_prefix) :]
         token = int(number) if number.isdigit() else 0
         entry = self._in_flight.get(token)

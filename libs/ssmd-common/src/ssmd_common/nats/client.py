@@ -1,16 +1,17 @@
 """nats-py's client with two doors for the hot paths: many messages in as one piece, messages out unwrapped.
 
 The client of every service; :func:`ssmd_common.nats.connection.connect` makes it. Messages of a raw subscription
-are cut out of what the socket gave in one pass and handed to a plain function; all others go nats-py's own way.
+are cut out of what the socket gave in one pass and handed to a plain function, all of a pass at once; all others go
+nats-py's own way, as do TLS, authentication, reconnecting and everything the server says beside messages.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from typing import TYPE_CHECKING, Any
 
+import nats.aio.client
 import nats.errors
 from nats.aio.client import Client
 from nats.protocol.parser import AWAITING_MSG_PAYLOAD, CRLF_SIZE, ERR_RE, PERMISSIONS_ERR, Parser
@@ -20,15 +21,20 @@ if TYPE_CHECKING:
 
     from nats.aio.subscription import Subscription
 
-    RawHandler = Callable[[bytes, bytes, bytes | None, bytes], None]
-    """Takes ``(subject, reply, header block, payload)`` of one message; must neither block nor raise."""
+    RawHandler = Callable[[list["RawMessage"]], None]
+    """Takes messages in the order of arrival; must neither block nor raise."""
 
-__all__ = ["NatsClient", "RawHandler"]
+__all__ = ["NatsClient", "RawHandler", "RawMessage"]
 
-# The server writes single spaces and capitals; what deviates is left to nats-py's parser. Acknowledgements have
-# neither a reply subject nor headers.
-_PLAIN_MESSAGE = re.compile(rb"MSG ([^ \r\n]+) (\d+) (\d+)\r\n")
-_MESSAGE = re.compile(rb"(?:MSG|(H)MSG) ([^ \r\n]+) (\d+) (?:([^ \r\n]+) )??(?(1)(\d+) )(\d+)\r\n")
+RawMessage = tuple[bytes, bytes, bytes | None, bytes]
+"""Subject, reply (empty where there is none), header block, payload."""
+
+_READ_BYTES = 1 << 18
+nats.aio.client.DEFAULT_BUFFER_SIZE = _READ_BYTES
+"""nats-py reads 32 KiB at a time, a few dozen messages; what is done once a read is shared by more of them."""
+
+_WORDS_OF_MOST = 6
+"""``HMSG <subject> <sid> <reply> <headers' size> <total size>``, and no other command."""
 
 
 class NatsClient(Client):
@@ -45,7 +51,7 @@ class NatsClient(Client):
         self.violation = ""
 
     async def subscribe_raw(self, subject: str, handler: RawHandler, *, queue: str = "") -> Subscription:
-        """Subscribe with a plain function, called for each message in the order of arrival from the read loop.
+        """Subscribe with a plain function, called from the read loop with the messages that one read brought.
 
         No message object is made, no header is parsed and nothing is queued, so the handler must be quick and
         must not raise. End it with :meth:`unsubscribe_raw`.
@@ -98,7 +104,7 @@ class NatsClient(Client):
         if handler is None:
             await super()._process_msg(sid, subject, reply, data, headers)
         else:
-            handler(bytes(subject), bytes(reply), headers, data)
+            handler([(bytes(subject), bytes(reply), headers, data)])
 
 
 class _Parser(Parser):
@@ -128,26 +134,52 @@ class _Parser(Parser):
             await super().parse(data)
 
     def _take(self, data: bytes) -> int:
-        """Hand over the whole raw messages ``data`` begins with; return where they end."""
-        position, size, raw = 0, len(data), self._raw
-        plain, general = _PLAIN_MESSAGE.match, _MESSAGE.match
-        while True:
-            if found := plain(data, position):
-                subject, sid, total = found.groups()
-                reply = headers_size = None
-            elif found := general(data, position):
-                _, subject, sid, reply, headers_size, total = found.groups()
-            else:
+        """Hand over the whole raw messages ``data`` begins with; return where they end.
+
+        The server writes single spaces and capitals; what deviates is left to nats-py's parser.
+        """
+        position, size = 0, len(data)
+        messages: list[RawMessage] = []
+        current, handler = b"", None
+        find = data.find
+        while (line_end := find(b"\r\n", position)) >= 0:
+            words = data[position:line_end].split(b" ")
+            start = line_end + CRLF_SIZE
+            try:
+                if len(words) == _WORDS_OF_MOST:
+                    _, subject, sid, reply, headers_size, total = words
+                else:
+                    subject, sid, reply, headers_size, total = _rarer_words(words)
+                end = start + int(total)
+                body = start + int(headers_size)
+            except ValueError:
                 break
-            start = found.end()
-            end = start + int(total)
-            handler = raw.get(int(sid))
-            if handler is None or end + CRLF_SIZE > size:
+            if end + CRLF_SIZE > size:
                 break
-            if headers_size is None:
-                handler(subject, reply or b"", None, data[start:end])
-            else:
-                payload_at = start + int(headers_size)
-                handler(subject, reply or b"", data[start:payload_at], data[payload_at:end])
+            if sid != current:
+                if handler is not None:
+                    handler(messages)
+                messages, current, handler = [], sid, self._raw.get(int(sid))
+            if handler is None:
+                break
+            messages.append((subject, reply, data[start:body] or None, data[body:end]))
             position = end + CRLF_SIZE
+        if messages and handler is not None:
+            handler(messages)
         return position
+
+
+def _rarer_words(words: list[bytes]) -> tuple[bytes, bytes, bytes, bytes, bytes]:
+    """Return subject, sid, reply, headers' and total size of a control line that is no HMSG with a reply.
+
+    Raises:
+        ValueError: It is no message.
+    """
+    match words:
+        case [b"MSG", subject, sid, total]:
+            return subject, sid, b"", b"0", total
+        case [b"MSG", subject, sid, reply, total]:
+            return subject, sid, reply, b"0", total
+        case [b"HMSG", subject, sid, headers_size, total]:
+            return subject, sid, b"", headers_size, total
+    raise ValueError("no message")

@@ -26,7 +26,7 @@ class Listener(NatsClient):
     def __init__(self) -> None:
         super().__init__()
         self.heard: list[Message] = []
-        self._raw[1] = lambda *parts: self.heard.append((1, *parts))
+        self._raw[1] = lambda messages: self.heard.extend((1, *message) for message in messages)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
         if sid == 1:

@@ -36,7 +36,9 @@ def settings(server: NatsServer, given: str = "right") -> NatsSettings:
 async def test_a_block_of_messages_goes_out_and_comes_back_raw(guarded: NatsServer) -> None:
     nc = await connect(settings(guarded), name="test", inbox_prefix="_INBOX_w")
     seen: list[tuple[bytes, bytes]] = []
-    await nc.subscribe_raw("data.>", lambda subject, _reply, _headers, data: seen.append((subject, data)))
+    await nc.subscribe_raw(
+        "data.>", lambda messages: seen.extend((subject, data) for subject, _, _, data in messages)
+    )
     await nc.write_block(b"PUB data.a 2\r\nhi\r\nPUB data.b 0\r\n\r\n")
     await nc.flush()
     await close(nc)

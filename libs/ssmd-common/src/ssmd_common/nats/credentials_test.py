@@ -39,7 +39,7 @@ async def speaks(settings: NatsSettings) -> bool:
     heard: list[bytes] = []
     nc = await connect(settings, name="test")
     try:
-        await nc.subscribe_raw("a.b", lambda _subject, _reply, _headers, data: heard.append(data))
+        await nc.subscribe_raw("a.b", lambda messages: heard.extend(data for _, _, _, data in messages))
         await nc.write_block(b"PUB a.b 2\r\nhi\r\n")
         await nc.flush()
     finally:
