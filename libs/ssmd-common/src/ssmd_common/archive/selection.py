@@ -7,7 +7,7 @@ whether records it wants may lie there. Only the columns of what is left say whi
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from ssmd_common.archive.columns import Columns, Ticker
@@ -166,10 +166,6 @@ class Selection:
         if self.tickers is not None:
             rows = [row for row in rows if _names(columns.ticker[row], self.tickers)]
         return rows
-
-    def resumed(self, since: Position) -> Selection:
-        """Return the same from a place on."""
-        return replace(self, since=since)
 
     def _span(self, extent: Extent) -> Range | None:
         return extent.stored if self.clock is Clock.STORED else extent.received
