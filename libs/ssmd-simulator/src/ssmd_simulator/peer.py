@@ -218,6 +218,8 @@ class Peer:
         for one in leaving:
             if one.withheld:
                 self._withhold(one.fault, [one.frame])
+            elif self._socket.is_half_open:
+                self._withhold("half-open", [one.frame])
             else:
                 self._put([one.frame])
             fault = self._armed.get(one.fault)

@@ -244,6 +244,20 @@ async def test_late_acks_come_last_first_with_data_in_between_and_before(exchang
     assert acks[1] - acks[0] > 1
 
 
+async def test_an_answer_that_is_late_on_a_half_open_socket_never_left(exchange: Simulator, tmp_path: Path) -> None:
+    async with client(exchange) as connection:
+        await exchange.faults.inject("late-acks", 0.3)
+        await connection.send('{"id":7,"cmd":"subscribe","params":{"channels":["trade"]}}')
+        while not exchange.faults.performed["late-acks"]:  # noqa: ASYNC110 - the server sets no event
+            await asyncio.sleep(0.01)
+        await exchange.faults.inject("half-open")
+        await asyncio.sleep(0.6)
+    end = await ended(exchange, tmp_path)
+    late = [line for line in lines(tmp_path, "sent.jsonl") if '"id":7' in line.get("frame", "")]
+    assert [line["withheld"] for line in late] == ["half-open"]
+    assert end["frames"] == len([line for line in lines(tmp_path, "sent.jsonl") if "n" in line])
+
+
 @pytest.mark.parametrize("code", [18, 26, 27])
 async def test_commands_are_refused_so_many_times_and_then_done(exchange: Simulator, code: int) -> None:
     await exchange.faults.inject(f"error-{code}", 2)
