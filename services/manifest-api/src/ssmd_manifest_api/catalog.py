@@ -113,6 +113,15 @@ class _Evidence:
     index_sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A day that is over, and what it was judged by: the same facts judged again would give the same."""
+
+    facts: DayFacts
+    expected: Expectation
+    day: Day
+
+
 class Catalog:
     """A reader of one archive, safe to use from several threads.
 
@@ -133,6 +142,7 @@ class Catalog:
         self._manifests = FileCache(store, _parse, limit=_WHOLE_MANIFESTS)
         self._summaries = FileCache(store, _summarise, limit=_SUMMARIES)
         self._evidence = FileCache(store, _read_evidence, limit=_INDEXES)
+        self._judged: dict[tuple[str, dt.date], _Judged] = {}
         self._journals = FileCache(store, _read_journal, limit=_JOURNALS)
 
     def over(self, store: Store) -> Catalog:
@@ -189,21 +199,16 @@ class Catalog:
         days: list[Day] = []
         for date in dates:
             facts, summary = found.get(date, (DayFacts(date), None))
-            verdict = judge(facts, now_ns=now_ns, expected=expectation(date))
-            days.append(
-                Day(
-                    date=date,
-                    verdict=verdict,
-                    exists=date in found,
-                    records=summary.records if summary else 0,
-                    bytes=summary.bytes if summary else 0,
-                    compressed_bytes=summary.compressed_bytes if summary else 0,
-                    files=facts.files,
-                    gaps=len(summary.gaps) if summary else 0,
-                    complete_through=summary.complete_through if summary else None,
-                    modified_ns=summary.modified_ns if summary else None,
-                )
-            )
+            expected = expectation(date)
+            over = now_ns >= day_start_ns(date) + DAY_NS
+            known = self._judged.get((feed, date))
+            if known is not None and over and known.facts is facts and known.expected == expected:
+                days.append(known.day)
+                continue
+            day = _day(date, facts, summary, judge(facts, now_ns=now_ns, expected=expected), exists=date in found)
+            if over and summary is not None:
+                self._judged[feed, date] = _Judged(facts, expected, day)
+            days.append(day)
         return days
 
     def warm(self, stopped: Callable[[], bool]) -> None:
@@ -389,6 +394,21 @@ class Catalog:
     def _tickers(self, day: DayKeys, name: str) -> frozenset[str]:
         evidence = self._evidence.get(day.sealed(name.removesuffix(layout.DATA_SUFFIX)).index)
         return frozenset() if evidence is None else evidence.tickers
+
+
+def _day(date: dt.date, facts: DayFacts, summary: _Summary | None, verdict: Verdict, *, exists: bool) -> Day:
+    return Day(
+        date=date,
+        verdict=verdict,
+        exists=exists,
+        records=summary.records if summary else 0,
+        bytes=summary.bytes if summary else 0,
+        compressed_bytes=summary.compressed_bytes if summary else 0,
+        files=facts.files,
+        gaps=len(summary.gaps) if summary else 0,
+        complete_through=summary.complete_through if summary else None,
+        modified_ns=summary.modified_ns if summary else None,
+    )
 
 
 def _manifest_file(_key: str, file: Content) -> ManifestFile:
