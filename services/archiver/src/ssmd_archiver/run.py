@@ -83,10 +83,9 @@ async def run_archiver(
         health.ready.check("disk", lambda: _disk_problem(base))
         counts.disk_free.observe(lambda: float(shutil.disk_usage(base).free))
         connection = _Connection(health)
-        settings = await asyncio.to_thread(config.nats.with_secrets, os.environ)
         try:
             client = await connect(
-                settings,
+                config.nats,
                 name=f"ssmd-archiver {names.feed}",
                 inbox_prefix=INBOX_PREFIX,
                 on_closed=connection.closed,

@@ -63,7 +63,7 @@ async def create_stream(
     env, limits = _read(env_file)
     settings = env.transport if nats_file is None else load_model(nats_file, NatsSettings)
     client = await connection.connect(
-        settings.with_secrets(environ), name="ssmd create-stream", inbox_prefix=INBOX_PREFIX, stop=stop
+        settings, name="ssmd create-stream", environ=environ, inbox_prefix=INBOX_PREFIX, stop=stop
     )
     try:
         info = await ensure_stream(client, env.transport.stream, _subjects(env), create=True, limits=limits)

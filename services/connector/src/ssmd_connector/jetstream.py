@@ -90,8 +90,9 @@ async def connect(env: Environment, environ: Mapping[str, str], stop: Stop, *, n
 
     try:
         nc = await nats_connection.connect(
-            env.transport.with_secrets(environ),
+            env.transport,
             name=name,
+            environ=environ,
             inbox_prefix=INBOX_PREFIX,
             on_closed=on_closed,
             on_disconnected=on_disconnected,

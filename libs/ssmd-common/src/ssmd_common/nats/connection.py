@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 import time
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,15 +18,14 @@ import nats.errors
 import structlog
 
 from ssmd_common.errors import ConfigError, CredentialError, TransportError
+from ssmd_common.nats.access import Access, GuardedClient, TlsMissingError
 from ssmd_common.nats.client import NatsClient
 from ssmd_common.service.redact import redact_text
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable, Mapping
 
     from nats.aio.client import Client
-    from pydantic import SecretStr
 
     from ssmd_common.config.nats import NatsSettings
 
@@ -92,6 +92,12 @@ def _describe(error: Exception) -> str:
 
 def _refusal(error: Exception, text: str, url: str) -> ConfigError | None:
     """Return the error that ends a first connection attempt: what waiting does not cure."""
+    if isinstance(error, TlsMissingError):
+        return ConfigError(
+            "the server offers no TLS, so nothing was sent to it",
+            file=url,
+            remedy="give the server a certificate; without TLS write nats:// and no tls section",
+        )
     if isinstance(error, nats.errors.AuthorizationError) or "authorization violation" in text:
         return CredentialError(
             "NATS refused the credentials",
@@ -115,6 +121,7 @@ async def connect(
     settings: NatsSettings,
     *,
     name: str,
+    environ: Mapping[str, str] = os.environ,
     inbox_prefix: str = "_INBOX",
     on_closed: Callable[[], Awaitable[None]] | None = None,
     on_disconnected: Callable[[], Awaitable[None]] | None = None,
@@ -124,8 +131,9 @@ async def connect(
     """Connect to NATS, waiting as long as it takes for a server to answer.
 
     Args:
-        settings: Address and credentials.
+        settings: Address and credentials, or the places these lie in: they are fetched for every connection.
         name: Shown in the server's monitoring.
+        environ: The environment variables.
         inbox_prefix: Prefix of every reply subject, so that permissions can be narrow.
         on_closed: Called when the connection ended for good; the service must then end.
         on_disconnected: Called at every loss of the connection; reconnecting has begun.
@@ -140,11 +148,12 @@ async def connect(
         ConfigError: The URL is none, or what answers there is no NATS server.
         TransportError: ``stop`` was set while waiting.
     """
-    client = NatsClient()
+    access = Access(settings, environ)
+    client = GuardedClient(access)
     url = redact_text(settings.url)
     reporter = _Reporter(url, client)
     servers = _servers(settings.url)
-    options = await asyncio.to_thread(_options, settings)
+    options = await asyncio.to_thread(access.options)
     connecting = asyncio.ensure_future(
         client.connect(
             servers,
@@ -245,69 +254,3 @@ def _logged(event: str, url: str, callback: Callable[[], Awaitable[None]] | None
             await callback()
 
     return call
-
-
-def _options(settings: NatsSettings) -> dict[str, Any]:
-    """Return the client's keyword arguments for credentials and certificates.
-
-    Raises:
-        CredentialError: A file is missing or malformed.
-    """
-    options: dict[str, Any] = {}
-    if settings.user is not None:
-        options |= {"user": settings.user, "password": _secret(settings.password)}
-    if settings.token is not None:
-        options["token"] = _secret(settings.token)
-    if settings.nkey_seed is not None:
-        options["nkeys_seed_str"] = _checked_seed(_secret(settings.nkey_seed))
-    if settings.creds is not None:
-        options["user_credentials"] = _checked_creds(settings.creds)
-    if settings.tls is not None:
-        options["tls"] = _tls_context(settings)
-        if settings.tls.hostname is not None:
-            options["tls_hostname"] = settings.tls.hostname
-    return options
-
-
-def _secret(value: SecretStr | None) -> str:
-    return value.get_secret_value() if value is not None else ""
-
-
-def _checked_seed(seed: str) -> str:
-    import nkeys  # type: ignore[import-untyped]  # noqa: PLC0415 - needed only where a seed is configured
-
-    try:
-        nkeys.from_seed(bytearray(seed.strip().encode())).wipe()
-    except (nkeys.NkeysError, ValueError):
-        raise CredentialError("not an nkey seed", field="nkey_seed", remedy="a user seed starts with SU") from None
-    return seed
-
-
-def _checked_creds(path: Path) -> str:
-    try:
-        text = path.read_text("utf-8", "replace")
-    except OSError as error:
-        raise CredentialError(f"cannot be read: {error.strerror}", file=str(path), field="creds") from None
-    if "BEGIN NATS USER JWT" not in text or "BEGIN USER NKEY SEED" not in text:
-        raise CredentialError("holds no user JWT with its seed", file=str(path), remedy="write it with `nsc`")
-    return str(path)
-
-
-def _tls_context(settings: NatsSettings) -> ssl.SSLContext:
-    tls = settings.tls
-    context = ssl.create_default_context(purpose=ssl.Purpose.SERVER_AUTH)
-    try:
-        if tls is not None and tls.ca is not None:
-            context = ssl.create_default_context(purpose=ssl.Purpose.SERVER_AUTH, cafile=str(tls.ca))
-        if tls is not None and tls.cert is not None:
-            context.load_cert_chain(str(tls.cert), str(tls.key))
-    except FileNotFoundError:
-        missing = (
-            [str(path) for path in (tls.ca, tls.cert, tls.key) if path is not None and not path.exists()]
-            if tls
-            else []
-        )
-        raise CredentialError(f"no such file: {', '.join(missing)}", field="tls") from None
-    except (ssl.SSLError, OSError) as error:
-        raise CredentialError(f"unusable certificate or key: {error}", field="tls") from None
-    return context
