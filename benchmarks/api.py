@@ -166,7 +166,7 @@ def compare(seconds: float, rounds: int) -> str:
             serving(base) as plain,
             serving(base, "--config", str(config)) as guarded,
         ):
-            servers = (
+            servers: tuple[tuple[str, Server, dict[str, str], str], ...] = (
                 ("nginx", static, {}, _etag(static.address, path)),
                 ("API", plain, {}, ours_etag),
                 ("API, token", guarded, bearer, ours_etag),

@@ -154,7 +154,7 @@ class Stack:
         return total
 
     def logs(self, name: str) -> str:
-        return self.containers[name].logs().decode("utf-8", "replace")
+        return str(self.containers[name].logs().decode("utf-8", "replace"))
 
     def ended(self, name: str) -> int:
         """End a container as an orchestrator does; return its exit code, which is 137 past its grace."""
