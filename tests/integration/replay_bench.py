@@ -194,8 +194,8 @@ class _Telling(Stream):
     def add(self, subject: str, payload: bytes, msg_id: str | None, at_ns: int | None = None) -> None:
         super().add(subject, payload, msg_id, at_ns)
         if self._skipped:
-            seq, subject, headers, data, stored_ns = self.messages[-1]
-            self.messages[-1] = (seq + self._skipped, subject, headers, data, stored_ns)
+            seq, name, headers, data, stored_ns = self.messages[-1]
+            self.messages[-1] = (seq + self._skipped, name, headers, data, stored_ns)
             self._skipped = 0
 
     def tell(self, event: CaptureEvent) -> None:
