@@ -28,6 +28,7 @@ from ssmd_archiver.recovery import Recovered
 from ssmd_archiver.rotation import Reason, Rotation
 from ssmd_archiver.runs import RUN_MESSAGES, Room, Run, read_run
 from ssmd_archiver.segment import SegmentWriter
+from ssmd_archiver.writing import BlockQueue, Written
 from ssmd_common import events
 from ssmd_common.archive.gaps import Gap
 from ssmd_common.archive.index import INDEX_VERSION, Anomaly, GapRecord, Header
@@ -117,6 +118,8 @@ class Archiver:
         self._reader = SubjectReader(settings.subjects, settings.data_filter)
         self._ledger = recovered.ledger
         self._writer = recovered.writer
+        self._segment_bytes = recovered.writer.raw_bytes if recovered.writer else 0
+        self._queue = BlockQueue(settings.compress, self._written)
         self._window = _window_of_header(recovered.last)
         self._bridge: _Bridge | None = None
         self._late = False
@@ -136,11 +139,6 @@ class Archiver:
     def window(self) -> Window | None:
         """The window of the open segment; None where none is open."""
         return self._window if self._writer is not None else None
-
-    @property
-    def pending(self) -> bool:
-        """Whether something waits to be made durable."""
-        return not self._builder.empty
 
     @property
     def flush_due(self) -> bool:
@@ -190,16 +188,16 @@ class Archiver:
 
     async def _commit_full(self) -> None:
         if self._builder.raw_bytes >= BLOCK_BYTES or self._builder.messages >= BLOCK_MESSAGES:
-            await self.commit()
+            await self._begin_commit()
 
     def _read_run(self, batch: list[RawMessage], consumer_seq: int) -> tuple[Run | None, int]:
         """Read messages at once that go on with the open segment, or tell how many to read one by one."""
-        builder, writer, window = self._builder, self._writer, self._window
-        if writer is None or window is None or self._bridge is not None:
+        builder, window = self._builder, self._window
+        if self._writer is None or window is None or self._bridge is not None:
             return None, 1
         room = Room(BLOCK_MESSAGES - builder.messages, BLOCK_BYTES - builder.raw_bytes)
         if self._settings.rotation.max_bytes is not None:
-            most_bytes = self._settings.rotation.max_bytes - builder.raw_bytes - writer.raw_bytes
+            most_bytes = self._settings.rotation.max_bytes - builder.raw_bytes - self._segment_bytes
             room = replace(room, most_bytes=most_bytes)
         run, count = read_run(batch, self._reader, next_seq=self.next_seq, consumer_seq=consumer_seq, room=room)
         if run is not None and not (
@@ -228,7 +226,7 @@ class Archiver:
     async def _add(self, message: Message) -> None:
         named = self._reader.read(message.subject)
         line_bytes = len(message.payload) + 1 if isinstance(named, DataSubject) else 0
-        raw_bytes = self._builder.raw_bytes + (self._writer.raw_bytes if self._writer else 0)
+        raw_bytes = self._builder.raw_bytes + self._segment_bytes
         place = self._settings.rotation.place(self._window, raw_bytes, message.stored_ns, line_bytes)
         if place.seal is not None:
             await self.seal(place.seal)
@@ -362,13 +360,29 @@ class Archiver:
         Raises:
             ArchiveError: A write failed; nothing was acknowledged.
         """
-        if self._builder.empty or self._writer is None:
+        await self._begin_commit()
+        await self._queue.settle()
+
+    async def settle(self, *, wait: bool) -> None:
+        """Take note of the block being written: once it is durable, or only if it is already.
+
+        Raises:
+            ArchiveError: A write failed; nothing was acknowledged.
+        """
+        await self._queue.settle(wait=wait)
+
+    async def _begin_commit(self) -> None:
+        builder = self._builder
+        if builder.empty or self._writer is None:
             return
-        started = time.monotonic()
-        pending = self._builder.take()
-        block = await asyncio.to_thread(self._writer.commit, pending, self._settings.compress)
-        self._builder = BlockBuilder(pending.last_seq, pending.last_msg_id)
+        self._builder = BlockBuilder(builder.position, builder.last_msg_id)
         self._pending_since = None
+        self._segment_bytes += builder.raw_bytes
+        await self._queue.put(builder, self._writer)
+
+    def _written(self, written: Written) -> None:
+        """Move the position to the end of a block that is durable."""
+        pending, block = written.pending, written.block
         position = replace(self.position, seq=pending.last_seq)
         if pending.first_seq is not None:
             position = replace(
@@ -377,7 +391,7 @@ class Archiver:
             self.last_reply = pending.last_reply
         self.position = position
         metrics = self._metrics
-        metrics.commit_seconds.record(time.monotonic() - started)
+        metrics.commit_seconds.record(written.seconds)
         metrics.blocks.add()
         metrics.raw_bytes.add(block.raw_bytes)
         duplicates, filtered = range_total(block.duplicates), range_total(block.filtered)
@@ -387,10 +401,9 @@ class Archiver:
         metrics.messages.add(duplicates, kind="duplicate")
         metrics.messages.add(filtered, kind="filtered")
         metrics.position.set(pending.last_seq or 0)
-        metrics.unsealed_seconds.set(
-            ((pending.last_ns or self._writer.header.window_start_ns) - self._writer.header.window_start_ns)
-            / SECOND_NS
-        )
+        if self._window is not None:
+            last_ns = pending.last_ns or self._window.start_ns
+            metrics.unsealed_seconds.set((last_ns - self._window.start_ns) / SECOND_NS)
 
     async def seal(self, reason: Reason) -> None:
         """Make everything pending durable and close the open segment for good."""
@@ -399,6 +412,7 @@ class Archiver:
         if writer is None:
             return
         self._writer = None
+        self._segment_bytes = 0
         self._idle_sealed = reason is Reason.IDLE
         whole_window = reason in (Reason.WINDOW, Reason.IDLE)
         through_ns = writer.header.window_end_ns if whole_window else writer.last_ns

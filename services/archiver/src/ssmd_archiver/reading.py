@@ -179,6 +179,7 @@ class StreamReader:
         if self._consumer.trouble:
             await self.start(self._consumer.trouble)
         batch = await self._consumer.take(wait_s)
+        quiet = not batch
         while batch:
             self._expected, jump = await self._archiver.take_in(batch, self._expected)
             batch = []
@@ -189,6 +190,7 @@ class StreamReader:
                 await self.start("delivery out of order")
         if self._archiver.flush_due:
             await self._archiver.commit()
+        await self._archiver.settle(wait=quiet)
         await self.acknowledge()
 
     async def acknowledge(self) -> None:

@@ -179,6 +179,13 @@ class SubjectReader:
         self._known[subject] = found
         return found
 
+    def read_all(self, subjects: Sequence[bytes]) -> list[DataSubject | CaptureSubject | None]:
+        """Return what each subject names, as :meth:`read` does."""
+        try:
+            return [self._known[subject] for subject in subjects]
+        except KeyError:
+            return list(map(self.read, subjects))
+
 
 def json_problem(payload: bytes) -> str | None:
     """Return why a payload is not one JSON text in UTF-8; None where it is."""

@@ -281,6 +281,7 @@ class _Loop:
         """Wait without a stream; what is pending becomes durable all the same."""
         if self._archiver.flush_due:
             await self._archiver.commit()
+        await self._archiver.settle(wait=True)
         await asyncio.sleep(STEP_WAIT_S)
 
     async def _look(self) -> bool:

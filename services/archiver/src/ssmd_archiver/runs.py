@@ -13,9 +13,10 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, compress
+from itertools import count as count_from
 from math import inf
-from operator import lt
-from typing import Any
+from operator import add, lt
+from typing import cast
 
 import msgspec
 
@@ -39,7 +40,7 @@ RUN_MESSAGES = 512
 
 _PLAIN_HEADERS = re.compile(
     (
-        rf"\0NATS/1\.0\r\n{MSG_ID_HEADER}: ([^\r\n\0]+)\.([1-9][0-9]{{0,17}})\r\n{RECEIVED_NS_HEADER}: ([0-9]+)\r\n"
+        rf"\0NATS/1\.0\r\n{MSG_ID_HEADER}: ([!-~]+)\.([1-9][0-9]{{0,17}})\r\n{RECEIVED_NS_HEADER}: ([0-9]+)\r\n"
         rf"{TYPE_HEADER}: ([^\r\n\0]+)\r\n(?:{TICKERS_HEADER}: ([^\r\n\0]+)\r\n)?"
         rf"(?:{REPLAY_OF_HEADER}: [^\r\n\0]+\r\n)?\r\n(?=\0)"
     ).encode()
@@ -106,27 +107,38 @@ def read_run(
     Returns:
         The run and how many messages it has; or None, and how many messages are to be read one by one.
     """
-    batch = batch[: min(room.messages, RUN_MESSAGES)]
-    ends = list(accumulate(len(message[3]) + 1 for message in batch))
-    count = min(bisect_left(ends, room.fill_bytes) + 1, bisect_right(ends, room.most_bytes))
+    subjects, replies, headers, payloads = zip(*batch[: min(room.messages, RUN_MESSAGES)], strict=True)
+    count = _count_within(payloads, room)
+    named = reader.read_all(subjects[:count])
+    if set(map(type, named)) != {DataSubject}:
+        count = next((place for place, subject in enumerate(named) if not isinstance(subject, DataSubject)), 0)
     if not count:
         return None, 1
-    named = [reader.read(message[0]) for message in batch[:count]]
-    if set(map(type, named)) != {DataSubject}:
-        count = next(place for place, subject in enumerate(named) if not isinstance(subject, DataSubject))
-        if not count:
-            return None, 1
-    return _read(batch[:count], named, next_seq, consumer_seq), count
+    run = _read(
+        cast("list[DataSubject]", named), replies[:count], headers[:count], payloads[:count], next_seq, consumer_seq
+    )
+    return run, count
 
 
-def _read(batch: Sequence[RawMessage], subjects: list[Any], next_seq: int, consumer_seq: int) -> Run | None:
-    count = len(batch)
-    _, replies, headers, payloads = zip(*batch, strict=True)
+def _count_within(payloads: Sequence[bytes], room: Room) -> int:
+    ends = list(map(add, accumulate(map(len, payloads)), count_from(1)))  # each line has a newline
+    return min(bisect_left(ends, room.fill_bytes) + 1, bisect_right(ends, room.most_bytes))
+
+
+def _read(
+    subjects: list[DataSubject],
+    replies: Sequence[bytes],
+    headers: Sequence[bytes | None],
+    payloads: Sequence[bytes],
+    next_seq: int,
+    consumer_seq: int,
+) -> Run | None:
+    count = len(payloads)
     stored_ns = _stored_ns(replies, next_seq, consumer_seq)
     lines = b"\n".join(payloads) + b"\n"
     if stored_ns is None or None in headers or lines.count(b"\n") != count or not are_json(payloads, lines):
         return None
-    joined = b"\0".join((b"", *headers, b""))
+    joined = b"\0".join((b"", *cast("Sequence[bytes]", headers), b""))
     fields = _PLAIN_HEADERS.findall(joined)
     if len(fields) != count or joined.count(b"\0") != count + 1:
         return None
@@ -136,7 +148,7 @@ def _read(batch: Sequence[RawMessage], subjects: list[Any], next_seq: int, consu
     if received_ns is None or frame_no is None or max(received_ns) >= MAX_NS:
         return None
     type_of = {name: decode_token(name.decode("ascii", "replace")) for name in set(types)}
-    key_of = {key: key.decode("utf-8", "replace") for key in set(keys)}
+    key_of = {key: key.decode("ascii") for key in set(keys)}
     frames = {
         key_of[key]: frame_no if len(key_of) == 1 else list(compress(frame_no, map(key.__eq__, keys)))
         for key in key_of

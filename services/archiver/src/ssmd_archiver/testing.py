@@ -46,7 +46,8 @@ class Stream:
         seq = self.messages[-1][0] + 1 if self.messages else 1
         headers = None
         if msg_id is not None:
-            headers = f"NATS/1.0\r\nNats-Msg-Id: {msg_id}\r\nSsmd-Received-Ns: {T0 + seq}\r\n\r\n".encode()
+            kind = f"Ssmd-Type: {subject.split('.')[3]}\r\n" if ".json." in subject else ""
+            headers = f"NATS/1.0\r\nNats-Msg-Id: {msg_id}\r\nSsmd-Received-Ns: {T0 + seq}\r\n{kind}\r\n".encode()
         stored_ns = T0 + (seq - 1) * SECOND_NS if at_ns is None else at_ns
         self.messages.append((seq, subject.encode(), headers, payload, stored_ns))
 

@@ -7,10 +7,10 @@ the payload became a space.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any
+from operator import sub
+from typing import Any, cast
 
 import msgspec
 
@@ -135,14 +135,16 @@ def _ticker(stored: str | list[str] | None) -> Ticker:
     return tuple(stored) if isinstance(stored, list) else stored
 
 
-def _dictionary(values: Iterable[Any]) -> tuple[list[Any], list[int]]:
-    codes: dict[Any, int] = {}
-    coded = [codes.setdefault(value, len(codes)) for value in values]
-    return list(codes), coded
+def _dictionary(values: Sequence[Any]) -> tuple[list[Any], list[int]]:
+    distinct = list(dict.fromkeys(values))
+    if len(distinct) == 1:
+        return distinct, [0] * len(values)
+    code_of = {value: code for code, value in enumerate(distinct)}
+    return distinct, [code_of[value] for value in values]
 
 
 def _deltas(values: list[int]) -> list[int]:
-    return values[:1] + [after - before for before, after in pairwise(values)]
+    return values[:1] + list(map(sub, values[1:], values))
 
 
 def _sums(deltas: list[int]) -> list[int]:
@@ -151,6 +153,8 @@ def _sums(deltas: list[int]) -> list[int]:
 
 
 def _nullable_deltas(values: list[int | None]) -> list[int | None]:
+    if None not in values:
+        return list(_deltas(cast("list[int]", values)))
     before = 0
     deltas: list[int | None] = []
     for value in values:

@@ -88,7 +88,7 @@ async def test_a_url_that_is_none_is_a_configuration_error(url: str) -> None:
         await connect(NatsSettings(url=url), name="test")
 
 
-@pytest.mark.parametrize("greeting", [b"INFO []\r\n", b"INFO " + b"x" * 200_000])
+@pytest.mark.parametrize("greeting", [b"INFO []\r\n", b"INFO " + b"x" * 1_000_000])
 async def test_a_server_that_is_none_of_nats_is_a_configuration_error(greeting: bytes) -> None:
     async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(greeting)
