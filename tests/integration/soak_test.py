@@ -19,7 +19,7 @@ _MIB = 1 << 20
 async def test_every_frame_is_archived_once_or_in_a_gap_that_holds_it_whatever_fails(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
-    plan = Plan(minutes=1.5, rate=800, fault_every_s=3, nats_restarts=1, kills=1, seed=20)
+    plan = Plan(minutes=3, rate=800, fault_every_s=5, nats_restarts=1, kills=1, seed=20)
     result = await Soak(nats_server, tmp_path, plan).run()
     found = result.accounting
     assert (found.wrong, result.findings, result.unexpected) == ([], [], [])
