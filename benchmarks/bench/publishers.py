@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import resource
 import time
@@ -35,7 +36,7 @@ from ssmd_common.frames import MSG_ID_HEADER, RECEIVED_NS_HEADER, TYPE_HEADER
 from ssmd_common.nats.connection import close, connect
 from ssmd_common.service.lifecycle import Stop
 from ssmd_common.service.telemetry import Metrics
-from ssmd_connector import feedloop
+from ssmd_connector import lane
 from ssmd_connector.capture import Capture, Message
 from ssmd_connector.feedloop import FeedLoop
 from ssmd_connector.journal import Journal
@@ -44,7 +45,7 @@ from ssmd_connector.metrics import ConnectorMetrics
 from ssmd_connector.plan import Plan
 from ssmd_connector.publisher import Publisher
 from ssmd_connector.spool import Spool
-from ssmd_connector.venues.kalshi import KalshiVenue, subscribe_commands
+from ssmd_connector.venues.kalshi import KalshiVenue
 from ssmd_simulator.keys import KEY_ID_FILE, PRIVATE_KEY_FILE, own_key
 from ssmd_simulator.market import Channel
 from ssmd_simulator.markets import listing
@@ -247,7 +248,7 @@ def connector(
     """Capture with our connector: its socket (or another's), session, publisher and spool."""
     quiet()
     if socket is not None:
-        vars(feedloop)["open_socket"] = socket
+        vars(lane)["open_socket"] = socket
     return asyncio.run(_connect_and_capture(places, Marks(sending, total), timed=timed))
 
 
@@ -284,8 +285,9 @@ async def _subscribed(url: str, library: str) -> AsyncIterator[Any]:
     """Open the socket and subscribe to what the connector subscribes to."""
     opening = picows_connect if library == "picows" else websockets_connect
     async with opening(url, max_size=None, max_queue=256) as socket:
-        for command in subscribe_commands(CHANNELS, TICKERS, batch_size=200, use_yes_price=True):
-            await socket.send(command.text)
+        for number, channel in enumerate(CHANNELS, start=1):
+            params = {"channels": [channel], "market_tickers": TICKERS}
+            await socket.send(json.dumps({"id": number, "cmd": "subscribe", "params": params}))
         yield socket
 
 

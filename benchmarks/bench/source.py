@@ -18,10 +18,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import Synchronized
 from urllib.parse import parse_qs, urlsplit
 
 from bench.frames import START_NS, STEP_NS
+from ssmd_simulator.directory import Directory
 from ssmd_simulator.market import Exchange
 from ssmd_simulator.protocol import Session
 
@@ -34,7 +36,7 @@ _QUIET_S = 0.5
 _SETTLE_S = 0.5
 _TICK_S = 0.001
 _TEXT, _CLOSE = 0x1, 0x8
-_START_TIMEOUT_S = 20
+_START_TIMEOUT_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,13 @@ class Source:
     """Where it listens, its process and what it tells."""
 
     port: int
-    pid: int
+    process: BaseProcess
     marks: Marks
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self.process.pid or 0
 
     def url(self, frames: int, rate: int = 0) -> str:
         """Return the address that sends so many frames, at ``rate`` a second; 0 as fast as they are taken."""
@@ -78,7 +85,7 @@ def running_source() -> Iterator[Source]:
     try:
         if not ours.poll(_START_TIMEOUT_S):
             raise RuntimeError("the source did not start")
-        yield Source(ours.recv(), process.pid or 0, marks)
+        yield Source(ours.recv(), process, marks)
     finally:
         process.kill()
         process.join()
@@ -115,7 +122,7 @@ class _Blocks:
 
 
 def _answered(commands: tuple[bytes, ...]) -> tuple[Session, list[list[bytes]]]:
-    session = Session(Exchange(_SEED, MARKETS))
+    session = Session(Exchange(_SEED, Directory(MARKETS)))
     return session, [session.handle(command, START_NS) for command in commands]
 
 

@@ -242,6 +242,7 @@ class Link:
     def _discard(self, count: int) -> None:
         """Count frames there is no room for; once there is room again a new connection takes over."""
         lost = self._journal.lose(self._track, count)
+        self._metrics.frames_lost.add(count)
         self.session.excuse_silence(time.monotonic_ns())
         if self._publisher.has_room and not self._decided.done():
             log.error("frames_lost", connection=self._track.number, frames=lost, reason=_FULL)

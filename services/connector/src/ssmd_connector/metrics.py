@@ -43,6 +43,9 @@ class ConnectorMetrics:
             "Error answers of JetStream to a message",
             [{"reason": verdict.value} for verdict in _REFUSALS],
         )
+        self.frames_lost = counter(
+            f"{prefix}frames_lost", "{frame}", "Frames received that could not be kept; each is on record"
+        ).labelled()
         self.set_aside = counter(
             f"{prefix}messages_set_aside", "{message}", "Messages given up: the stream takes others, and never them"
         ).labelled()

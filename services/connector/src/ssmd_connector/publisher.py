@@ -187,7 +187,7 @@ class Publisher:
         self._holding.spill(connected=self._nc.is_connected)
         for first, end in self._holding.shed(connection):
             self._shed += end - first
-            self._ledger.lose(connection, first, end)
+            self._lose(connection, first, end)
 
     def on_disconnected(self) -> None:
         """Take note that the connection is lost: what is in flight has to be sent again."""
@@ -310,8 +310,12 @@ class Publisher:
         self._metrics.set_aside.add()
         log.error("message_set_aside", msg_id=message.msg_id, answer=text, bytes=message.size)
         if message.frame_no:
-            self._ledger.lose(message.connection, message.frame_no, message.frame_no + 1)
+            self._lose(message.connection, message.frame_no, message.frame_no + 1)
         self._work.set()
+
+    def _lose(self, connection: int, first: int, end: int) -> None:
+        self._metrics.frames_lost.add(end - first)
+        self._ledger.lose(connection, first, end)
 
     def _replace(self, entry: Entry, limit: int) -> bool:
         """Put the message that tells of a frame too large in its place, where that is smaller."""

@@ -95,7 +95,7 @@ def test_two_processes_cannot_share_a_folder(tmp_path: Path) -> None:
     Spool(tmp_path, max_bytes=1 << 20).close()
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.one_of(
