@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from ssmd_common.errors import ConfigError
 from ssmd_common.service.address import is_loopback
-from ssmd_common.service.redact import redact_text
+from ssmd_common.service.redact import redact_text, without
 from ssmd_connector.backoff import retry_after_s
 from ssmd_connector.causes import Cause
 from ssmd_connector.frame_connection import FrameConnection
@@ -150,13 +150,12 @@ async def open_socket(url: str, *, headers: Mapping[str, str], max_frame_bytes: 
         )
     except InvalidStatus as error:
         response = error.response
-        body = (response.body or b"")[:_MAX_BODY].decode("utf-8", "replace")
+        body = without((response.body or b"").decode("utf-8", "replace"), headers.values())[:_MAX_BODY]
         if response.status_code in (401, 403):
             raise RefusedError(response.status_code, body, dict(response.headers.raw_items())) from None
         wait = retry_after_s(response.headers.get("Retry-After", ""), now_s=time.time())
-        raise OpenError(
-            f"the exchange answered {response.status_code} {body}".strip(), retry_after_s=wait
-        ) from None
+        words = redact_text(f"the exchange answered {response.status_code} {body}".strip())
+        raise OpenError(words, retry_after_s=wait) from None
     except (InvalidURI, ValueError):
         # ValueError is what the standard library says of a port or a host name that cannot be.
         raise ConfigError("is no WebSocket address", field="endpoint", file=redact_text(url)) from None

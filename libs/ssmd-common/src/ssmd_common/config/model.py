@@ -7,7 +7,7 @@ The models live at the edge: YAML goes in, frozen values come out. Whatever a va
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, TypeVar
@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from ssmd_common.errors import ConfigError, SsmdError
+from ssmd_common.service.redact import redact_text
 
 __all__ = [
     "ByteCount",
@@ -40,6 +41,11 @@ class ConfigModel(BaseModel):
     """A mapping in a configuration file: frozen, and unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Return what ``repr`` shows: an address may carry credentials that no type hides."""
+        for name, value in super().__repr_args__():
+            yield name, redact_text(value) if isinstance(value, str) else value
 
 
 def invalid(problem: str, *, remedy: str = "") -> PydanticCustomError:

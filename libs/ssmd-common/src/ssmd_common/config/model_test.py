@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssmd_common.config.model import Interval, parse_bytes, parse_interval, parse_rotation_interval
+from ssmd_common.config.model import ConfigModel, Interval, parse_bytes, parse_interval, parse_rotation_interval
 from ssmd_common.errors import ConfigError
 
 
@@ -51,3 +51,10 @@ def test_bytes_are_read_with_decimal_and_binary_units(text: object, count: int) 
 def test_other_numbers_of_bytes_are_refused(text: object) -> None:
     with pytest.raises(ConfigError, match="is no number of bytes"):
         parse_bytes(text)
+
+
+def test_an_address_is_printed_without_the_credentials_in_it() -> None:
+    class Place(ConfigModel):
+        url: str
+
+    assert repr(Place(url="nats://u:secret@host")) == "Place(url='nats://[redacted]@host')"

@@ -1,4 +1,4 @@
-"""What a client shows to NATS: credentials and certificates, fetched afresh for every connection; and over TLS.
+"""What a client shows to NATS: credentials and certificates, fetched afresh for every connection.
 
 A key replaced in its file is the one the next connection signs with, without a restart. Where TLS is asked for,
 nothing is sent to a server that does not offer it: whoever stands between could have taken the offer away.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["REDACTED", "looks_secret", "redact_text", "redact_value"]
+__all__ = ["REDACTED", "looks_secret", "redact_text", "redact_value", "without"]
 
 REDACTED = "[redacted]"
 
@@ -55,6 +55,13 @@ def redact_text(text: str) -> str:
     text = _PEM.sub(rf"-----BEGIN \1----- {REDACTED}", text)
     text = _NKEY_SEED.sub(REDACTED, text)
     return _BEARER.sub(rf"\1 {REDACTED}", text)
+
+
+def without(text: str, secrets: Iterable[str]) -> str:
+    """Return a stranger's text without what was told to it, which it may have repeated."""
+    for secret in filter(None, secrets):
+        text = text.replace(secret, REDACTED)
+    return text
 
 
 def redact_value(name: str, value: Any) -> Any:

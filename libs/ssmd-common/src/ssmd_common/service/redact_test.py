@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssmd_common.service.redact import REDACTED, looks_secret, redact_text, redact_value
+from ssmd_common.service.redact import REDACTED, looks_secret, redact_text, redact_value, without
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,9 @@ def test_containers_are_walked_and_numbers_stay() -> None:
         "tokens": 3,
         "keys": REDACTED,
     }
+
+
+def test_what_a_stranger_repeats_of_what_it_was_told_is_taken_out() -> None:
+    assert without("unknown key abc, signature xyz", ["abc", "", "xyz"]) == (
+        "unknown key [redacted], signature [redacted]"
+    )
