@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 __all__ = ["Load", "request_bytes", "run_load", "time_request"]
 
 _PART_BYTES = 1 << 18
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 60.0
 _WARM_UP_S = 0.5
 
 

@@ -89,7 +89,7 @@ def _run(language: str, text: str, folder: Path) -> str:
     ],
 )
 def test_a_day_of_mixed_frames_is_read_as_the_readme_says(marker: str, expected: str, folder: Path) -> None:
-    ((language, text),) = [block for block in _blocks() if marker in block[1]]
+    ((language, text),) = [block for block in _blocks() if marker in block[1] and "Client(" not in block[1]]
     assert expected in _run(language, text, folder)
 
 
@@ -120,12 +120,23 @@ def test_the_api_answers_what_the_readme_asks(folder: Path, tmp_path: Path) -> N
     ((_, text),) = [block for block in _blocks() if "curl" in block[1]]
     commands = [line.split("  #")[0].strip() for line in text.splitlines() if line]
     with _api(folder / "data", tmp_path / "api.log") as address:
-        answers = [json.loads(_run("sh", line.replace(_ADDRESS, address), folder)) for line in commands]
-    manifest, files, gaps, conditions = answers
+        *answers, records = [_run("sh", line.replace(_ADDRESS, address), folder) for line in commands]
+    manifest, files, gaps, conditions = map(json.loads, answers)
+    assert [json.loads(line)["ticker"] for line in records.splitlines()] == [TICKER] * 3
     assert (manifest["feed"], manifest["tickers"]) == ("kalshi", [TICKER])
     assert [file["name"] for file in files["files"]] == ["000000.jsonl.gz"]
     assert gaps["gaps"] == []
     assert len(conditions["conditions"]) == 2
+
+
+def test_the_client_reads_a_day_by_its_manifest_as_the_readme_says(folder: Path, tmp_path: Path) -> None:
+    ((language, text),) = [block for block in _blocks() if "ssmd_common.client" in block[1]]
+    with _api(folder / "data", tmp_path / "api.log") as address:
+        told = _run(language, text.replace(_ADDRESS, address), tmp_path)
+    assert f'{TICKER} {{"type":"trade"' in told
+    assert "orderbook_delta" in told
+    downloaded = sorted(path.name for path in (tmp_path / "copy").iterdir())
+    assert downloaded == ["000000.jsonl.gz", "000010.jsonl.gz", "000020.jsonl.gz"]
 
 
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((_root() / "docs").glob("*.md")))]

@@ -24,7 +24,7 @@ from ssmd_manifest_api.express import Express
 from ssmd_manifest_api.measure import MeasuredApp, Traffic
 from ssmd_manifest_api.problems import install_problems
 from ssmd_manifest_api.scope import ScopedStore
-from ssmd_manifest_api.security import SecuredApp, count_escapes
+from ssmd_manifest_api.security import SecuredApp
 
 __all__ = ["SERVICE", "create_app"]
 
@@ -74,11 +74,10 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    escaped = count_escapes(metrics)
-    store = LocalStore(data, on_escape=lambda: escaped("link"))
+    traffic = Traffic(metrics)
+    store = LocalStore(data, on_escape=lambda: traffic.escaped("link"))
     catalog = Catalog(store, clock_ns=clock_ns, calendars=calendars)
     guard = Guard(config.tokens)
-    traffic = Traffic(metrics)
     health = Health(SERVICE)
     health.ready.check("archive", catalog.why_not_ready)
     app.state.catalog = catalog
@@ -100,7 +99,7 @@ def create_app(
         app.include_router(router)
         app.include_router(_heads(router))
     install_examples(app)
-    app.add_middleware(SecuredApp, guard=guard, escaped=escaped)
+    app.add_middleware(SecuredApp, guard=guard, traffic=traffic)
     if config.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -314,10 +314,12 @@ class Catalog:
         """List the day's sealed segments that may hold what is wanted, in the order of the stream."""
         manifest = self.manifest(feed, date)
         entries = [] if manifest is None else [entry for entry in manifest.files if wanted.covers(entry)]
-        if not wanted.tickers:
+        if manifest is None or not wanted.tickers:
             return entries
         day = DayKeys(feed, date)
         tickers = frozenset(wanted.tickers)
+        if tickers.isdisjoint(manifest.tickers):
+            return []
         return [entry for entry in entries if not tickers.isdisjoint(self._tickers(day, entry.name))]
 
     def gaps(self, feed: str, dates: Sequence[dt.date], wanted: GapFilter) -> list[GapEntry]:

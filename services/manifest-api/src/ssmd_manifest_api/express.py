@@ -39,7 +39,13 @@ class _Answer:
     date: dt.date
     whole_head: bytes
     unchanged_head: bytes
+    etag: bytes
     checked_s: float
+
+
+def _has(known: _Answer, wanted: bytes) -> bool:
+    """Tell whether ``If-None-Match`` names this version; nearly always it is the ETag alone."""
+    return wanted == known.etag or not_modified({"if-none-match": wanted.decode("latin-1")}, known.file.etag)
 
 
 class Express:
@@ -84,7 +90,7 @@ class Express:
             return None
         lines = b"".join([b"%b: %b\r\n" % pair for pair in server_headers])
         wanted = fields.get(b"if-none-match")
-        if wanted is not None and not_modified({"if-none-match": wanted.decode("latin-1")}, known.file.etag):
+        if wanted is not None and _has(known, wanted):
             self._unchanged.add()
             return b"%b%b\r\n" % (known.unchanged_head, lines)
         self._whole.add()
@@ -126,4 +132,4 @@ class Express:
         common = b"".join(lines)
         content = b"content-length: %d\r\ncontent-type: application/json\r\n" % len(file.data)
         whole, unchanged = b"HTTP/1.1 200 OK\r\n" + content + common, b"HTTP/1.1 304 Not Modified\r\n" + common
-        return _Answer(file, feed, date, whole, unchanged, now_s)
+        return _Answer(file, feed, date, whole, unchanged, file.etag.encode(), now_s)

@@ -30,6 +30,12 @@ class Traffic:
             "Requests answered, by route and status",
             [{"route": "/manifests", "status": "200"}],
         )
+        self._escapes = metrics.counter(
+            "ssmd_api_traversal_attempts",
+            "1",
+            "Attempts to leave the archive: a request's path, or a link in the archive that leads outside",
+            [{"kind": "path"}, {"kind": "link"}],
+        )
         self._seconds = metrics.histogram(
             "ssmd_api_request_duration",
             "s",
@@ -37,6 +43,10 @@ class Traffic:
             bounds=_BOUNDS_S,
             attributes=[{"route": "/manifests"}],
         )
+
+    def escaped(self, kind: str) -> None:
+        """Count an attempt to leave the archive: a ``path``, or a ``link`` inside of it."""
+        self._escapes.add(kind=kind)
 
     def answered_from_memory(self, route: str, status: int) -> CounterSeries:
         """Return the count of such answers: to time each would take longer than to make it."""

@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING, Final
 
 from fastapi import Request
 
-from ssmd_common.service.telemetry import Metrics
 from ssmd_manifest_api.auth import Guard
+from ssmd_manifest_api.measure import Traffic
 from ssmd_manifest_api.problems import ProblemError, problem_response
 from ssmd_manifest_api.traversal import tries_to_leave
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["GRANT", "SecuredApp", "count_escapes", "security_headers"]
+__all__ = ["GRANT", "SecuredApp", "security_headers"]
 
 GRANT = "ssmd.grant"
 """Where a request's scope holds what it may see."""
@@ -41,30 +39,19 @@ def security_headers(guard: Guard) -> tuple[tuple[bytes, bytes], ...]:
     return _HEADERS if guard.open else (*_HEADERS, (b"vary", b"Authorization"))
 
 
-def count_escapes(metrics: Metrics) -> Callable[[str], None]:
-    """Return what counts attempts to leave the archive, by kind: a ``path``, or a ``link`` inside of it."""
-    counter = metrics.counter(
-        "ssmd_api_traversal_attempts",
-        "1",
-        "Attempts to leave the archive: a request's path, or a link in the archive that leads outside",
-        [{"kind": "path"}, {"kind": "link"}],
-    )
-    return lambda kind: counter.add(kind=kind)
-
-
 class SecuredApp:
     """An ASGI application around another that answers what must not reach it.
 
     Args:
         app: The application inside; it finds what the request may see at :data:`GRANT` of its scope.
         guard: Tells who may ask.
-        escaped: Called with ``path`` for a path that tries to leave.
+        traffic: Where attempts to leave are counted.
     """
 
-    def __init__(self, app: ASGIApp, *, guard: Guard, escaped: Callable[[str], None]) -> None:
+    def __init__(self, app: ASGIApp, *, guard: Guard, traffic: Traffic) -> None:
         self._app = app
         self._guard = guard
-        self._escaped = escaped
+        self._traffic = traffic
         self._headers = security_headers(guard)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,7 +74,7 @@ class SecuredApp:
 
     def _admit(self, scope: Scope) -> None:
         if tries_to_leave(scope.get("raw_path") or scope["path"].encode()):
-            self._escaped("path")
+            self._traffic.escaped("path")
             raise ProblemError(404, "not-found", "No such path", "the path leads out of what is served here")
         grant = self._guard.grant(scope["headers"])
         if grant is None and scope["path"] not in _OPEN_PATHS:
