@@ -94,3 +94,15 @@ def test_a_capture_stopped_before_its_first_frame_verifies(tmp_path: Path) -> No
     done = ssmd("verify", data=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("0 frames received, 0 archived, 0 lost")
+
+
+def test_a_replay_needs_a_capture_that_runs_or_an_address(tmp_path: Path) -> None:
+    line = refused(ssmd("replay", "nothing.jsonl.gz", "--to", "nats", data=tmp_path))
+    assert "nothing runs over" in line
+    assert "--url" in line
+
+
+def test_a_replay_is_the_connectors_own_command(tmp_path: Path) -> None:
+    line = refused(ssmd("replay", str(tmp_path / "none"), "--to", "stdout"))
+    assert "none: no such file or folder" in line
+    assert "ssmd-connector replay" in ssmd("replay", "--help").stdout

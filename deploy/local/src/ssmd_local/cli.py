@@ -21,7 +21,8 @@ from ssmd_local.commands.down import down as run_down
 from ssmd_local.commands.show import show
 from ssmd_local.commands.up import up as run_up
 from ssmd_local.places import RunPaths
-from ssmd_local.plan import ARCHIVER, Request
+from ssmd_local.plan import ARCHIVER, CONNECTOR, Request
+from ssmd_local.state import read_state
 
 __all__ = ["main"]
 
@@ -97,6 +98,21 @@ def verify(data: DataOption = _DEFAULT_DATA) -> int:
         check=False,
     )
     return done.returncode
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def replay(context: typer.Context, data: DataOption = _DEFAULT_DATA) -> NoReturn:
+    """Replay archived segments: as `ssmd-connector replay`, into the NATS of the capture that runs (see --help)."""
+    words = context.args
+    if "nats" in words and not any(word.startswith(("--url", "--env")) for word in words):
+        state = read_state(RunPaths(data.absolute()))
+        if state is None or not state.supervisor.is_alive():
+            raise ConfigError(
+                f"nothing runs over {data}", field="--to nats", remedy="start ./ssmd up, or name --url or --env"
+            )
+        words = [*words, "--url", state.nats_url]
+    command = [*programs.command(CONNECTOR), "replay", *words]
+    os.execve(command[0], command, programs.child_environment(os.environ))  # noqa: S606 - so that a Ctrl-C is its own
 
 
 def _say(line: str) -> None:

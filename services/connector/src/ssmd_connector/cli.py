@@ -98,10 +98,10 @@ def replay(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE...", help="Segments (0615.jsonl.gz), days' folders or feeds' folders of an archive."
+            metavar="FILE", help="Segments (0615.jsonl.gz), days' folders or feeds' folders of an archive."
         ),
     ],
-    to: Annotated[Destination, typer.Option(help="Where to.")],
+    to: Annotated[Destination, typer.Option(help="Where it goes.")],
     speed: Annotated[str, typer.Option(help="1 is the original pace, 10 ten times it, max no pause.")] = "1",
     max_wait: Annotated[
         str | None, typer.Option(help="Longest pause, such as 30s; the original's where none is given.")
