@@ -235,7 +235,7 @@ def measure(feeds: int, days: int, segments: int, requests: int, folder: Path | 
             memory = f"memory {fresh_mib:.0f} MiB fresh, {server.memory_mib():.0f} MiB after all of this"
             lines = [
                 f"{len(names)} feeds, {len(dates)} days each, {requests} requests a route after its first",
-                f"ready {server.started_s:.2f} s after the process began, {start_cpu_s:.2f} s of them on a processor",
+                f"ready {server.started_s:.2f} s after the process began, {start_cpu_s:.2f} s of it on a processor",
                 memory,
             ]
     return "\n".join(

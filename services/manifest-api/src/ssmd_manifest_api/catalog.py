@@ -8,26 +8,39 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from ssmd_common.archive import layout
-from ssmd_common.archive.index import Index, read_index
+from ssmd_common.archive.index import Index
 from ssmd_common.archive.layout import DayKeys
-from ssmd_common.archive.manifest import FileEntry, GapEntry, Manifest, parse_manifest
-from ssmd_common.archive.selection import Extent, extent_of_entry, joined
-from ssmd_common.archive.store import Content, Stat, Store
+from ssmd_common.archive.manifest import FileEntry, GapEntry, Manifest
+from ssmd_common.archive.selection import Extent
+from ssmd_common.archive.store import Store
 from ssmd_common.archive.times import DAY_NS, date_of, day_start_ns, from_rfc3339
 from ssmd_common.calendar import quiet_times
 from ssmd_common.config.calendar import Calendar
 from ssmd_common.errors import ArchiveError, WireError
 from ssmd_manifest_api.cache import FileCache
-from ssmd_manifest_api.condition import DayFacts, Expectation, Span, Verdict, facts_of, judge
+from ssmd_manifest_api.condition import DayFacts, Expectation, Span, judge
+from ssmd_manifest_api.entries import (
+    Day,
+    ManifestFile,
+    OpenSegment,
+    SealedFile,
+    Summary,
+    day_of,
+    evidence_of,
+    journal_of,
+    manifest_file_of,
+    manifest_of,
+    slices_of,
+    summary_of,
+)
 from ssmd_manifest_api.filters import GapFilter, SegmentFilter
-from ssmd_manifest_api.view_rate import Slice, file_slices, index_slices
+from ssmd_manifest_api.view_rate import Slice, file_slices
 
 __all__ = ["Catalog", "Day", "ManifestFile", "OpenSegment", "SealedFile"]
 
@@ -36,81 +49,6 @@ _WHOLE_MANIFESTS = 64
 _INDEXES = 4_096
 _JOURNALS = 16
 _INDEXES_OF_A_RATE = 288
-
-
-@dataclass(frozen=True, slots=True)
-class ManifestFile:
-    """A manifest as it lies in the archive."""
-
-    data: bytes
-    etag: str
-    modified_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class OpenSegment:
-    """The durable part of a segment still being written, as its journal tells."""
-
-    name: str
-    records: int
-    bytes: int
-    nats_start_seq: int | None
-    nats_end_seq: int | None
-    first_ns: int | None
-    last_ns: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Day:
-    """What a listing says of a day.
-
-    Attributes:
-        exists: False for a day between two of the archive's that it has no folder for.
-        modified_ns: When its manifest was written; None where it has none.
-    """
-
-    date: dt.date
-    verdict: Verdict
-    exists: bool
-    records: int
-    bytes: int
-    compressed_bytes: int
-    files: int
-    gaps: int
-    complete_through: str | None
-    modified_ns: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class SealedFile:
-    """A file of a sealed segment, ready to be sent."""
-
-    key: str
-    sha256: str
-    stat: Stat
-
-
-@dataclass(frozen=True, slots=True)
-class _Summary:
-    facts: DayFacts
-    records: int
-    bytes: int
-    compressed_bytes: int
-    gaps: tuple[GapEntry, ...]
-    complete_through: str | None
-    modified_ns: int
-    extent: Extent | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Evidence:
-    """What an index says of its segment, itself included."""
-
-    tickers: frozenset[str]
-    slices: tuple[Slice, ...]
-    data_sha256: str
-    meta_sha256: str
-    index_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +76,12 @@ class Catalog:
         self._clock_ns = clock_ns
         self._calendars = calendars or {}
         self._quiet_times = lru_cache(_SUMMARIES)(self._read_calendar)
-        self._files = FileCache(store, _manifest_file, limit=_WHOLE_MANIFESTS)
-        self._manifests = FileCache(store, _parse, limit=_WHOLE_MANIFESTS)
-        self._summaries = FileCache(store, _summarise, limit=_SUMMARIES)
-        self._evidence = FileCache(store, _read_evidence, limit=_INDEXES)
+        self._files = FileCache(store, manifest_file_of, limit=_WHOLE_MANIFESTS)
+        self._manifests = FileCache(store, manifest_of, limit=_WHOLE_MANIFESTS)
+        self._summaries = FileCache(store, summary_of, limit=_SUMMARIES)
+        self._evidence = FileCache(store, evidence_of, limit=_INDEXES)
         self._judged: dict[tuple[str, dt.date], _Judged] = {}
-        self._journals = FileCache(store, _read_journal, limit=_JOURNALS)
+        self._journals = FileCache(store, journal_of, limit=_JOURNALS)
 
     def over(self, store: Store) -> Catalog:
         """Return a catalog of another view of the same archive; what both read is kept once."""
@@ -205,7 +143,7 @@ class Catalog:
             if known is not None and over and known.facts is facts and known.expected == expected:
                 days.append(known.day)
                 continue
-            day = _day(date, facts, summary, judge(facts, now_ns=now_ns, expected=expected), exists=date in found)
+            day = day_of(date, facts, summary, judge(facts, now_ns=now_ns, expected=expected), exists=date in found)
             if over and summary is not None:
                 self._judged[feed, date] = _Judged(facts, expected, day)
             days.append(day)
@@ -307,7 +245,7 @@ class Catalog:
         for stem in self._stems(f"{day.folder}/{layout.OPEN}", layout.INDEX_SUFFIX):
             with suppress(ArchiveError):
                 index = self._journals.get(day.open(stem).index)
-                slices.extend(() if index is None else _slices(index))
+                slices.extend(() if index is None else slices_of(index))
         return slices
 
     def segments(self, feed: str, date: dt.date, wanted: SegmentFilter) -> list[FileEntry]:
@@ -381,7 +319,7 @@ class Catalog:
             return False
         return wanted.to_ns is None or start_ns < wanted.to_ns
 
-    def _known(self, day: DayKeys) -> tuple[DayFacts, _Summary | None]:
+    def _known(self, day: DayKeys) -> tuple[DayFacts, Summary | None]:
         try:
             summary = self._summaries.get(day.manifest)
         except ArchiveError as error:
@@ -396,61 +334,3 @@ class Catalog:
     def _tickers(self, day: DayKeys, name: str) -> frozenset[str]:
         evidence = self._evidence.get(day.sealed(name.removesuffix(layout.DATA_SUFFIX)).index)
         return frozenset() if evidence is None else evidence.tickers
-
-
-def _day(date: dt.date, facts: DayFacts, summary: _Summary | None, verdict: Verdict, *, exists: bool) -> Day:
-    return Day(
-        date=date,
-        verdict=verdict,
-        exists=exists,
-        records=summary.records if summary else 0,
-        bytes=summary.bytes if summary else 0,
-        compressed_bytes=summary.compressed_bytes if summary else 0,
-        files=facts.files,
-        gaps=len(summary.gaps) if summary else 0,
-        complete_through=summary.complete_through if summary else None,
-        modified_ns=summary.modified_ns if summary else None,
-    )
-
-
-def _manifest_file(_key: str, file: Content) -> ManifestFile:
-    return ManifestFile(file.data, f'"{hashlib.sha256(file.data).hexdigest()}"', file.stat.modified_ns)
-
-
-def _parse(key: str, file: Content) -> Manifest:
-    return parse_manifest(file.data, where=key)
-
-
-def _summarise(key: str, file: Content) -> _Summary:
-    manifest = parse_manifest(file.data, where=key)
-    return _Summary(
-        facts=facts_of(manifest),
-        records=sum(entry.records for entry in manifest.files),
-        bytes=sum(entry.bytes for entry in manifest.files),
-        compressed_bytes=sum(entry.compressed_bytes for entry in manifest.files),
-        gaps=tuple(manifest.gaps),
-        complete_through=manifest.complete_through,
-        modified_ns=file.stat.modified_ns,
-        extent=joined(extent_of_entry(entry) for entry in manifest.files),
-    )
-
-
-def _read_evidence(key: str, file: Content) -> _Evidence:
-    index = read_index(file.data, where=key)
-    if index is None or index.seal is None:
-        raise ArchiveError("index is not sealed", where=key, remedy="start the archiver")
-    return _Evidence(
-        tickers=frozenset(ticker for block in index.blocks for ticker in block.tickers),
-        slices=_slices(index),
-        data_sha256=index.seal.data_sha256,
-        meta_sha256=index.seal.meta_sha256,
-        index_sha256=hashlib.sha256(file.data).hexdigest(),
-    )
-
-
-def _read_journal(key: str, file: Content) -> Index | None:
-    return read_index(file.data, where=key)
-
-
-def _slices(index: Index) -> tuple[Slice, ...]:
-    return index_slices(index.blocks, window_ns=index.header.window_end_ns - index.header.window_start_ns)
