@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -156,6 +157,9 @@ async def open_socket(url: str, *, headers: Mapping[str, str], max_frame_bytes: 
         wait = retry_after_s(response.headers.get("Retry-After", ""), now_s=time.time())
         words = redact_text(f"the exchange answered {response.status_code} {body}".strip())
         raise OpenError(words, retry_after_s=wait) from None
+    except ssl.SSLError as error:
+        # Before ValueError, which a certificate that does not verify is too.
+        raise OpenError(redact_text(str(error))) from None
     except (InvalidURI, ValueError):
         # ValueError is what the standard library says of a port or a host name that cannot be.
         raise ConfigError("is no WebSocket address", field="endpoint", file=redact_text(url)) from None

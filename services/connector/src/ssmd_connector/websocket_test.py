@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
 
 from ssmd_common.errors import ConfigError
+from ssmd_common.nats.testing import issued
 from ssmd_connector import websocket
 from ssmd_connector.websocket import OpenError, RefusedError, open_socket
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 
 @asynccontextmanager
@@ -101,6 +105,33 @@ async def test_a_refusal_keeps_its_words() -> None:
         with pytest.raises(RefusedError) as caught:
             await opened(f"ws://127.0.0.1:{port}/x")
     assert (caught.value.status, caught.value.body) == (401, "why?")
+
+
+async def test_a_refusal_is_kept_without_what_we_showed() -> None:
+    async with answering(b"HTTP/1.1 401 No\r\nContent-Length: 20\r\n\r\nno such key: our-key") as port:
+        with pytest.raises(RefusedError) as caught:
+            await open_socket(f"ws://127.0.0.1:{port}/x", headers={"X-Key": "our-key"}, max_frame_bytes=1000)
+    assert caught.value.body == "no such key: [redacted]"
+
+
+async def test_a_certificate_is_verified_and_the_systems_authorities_can_be_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = issued(tmp_path, "authority")
+    own = issued(tmp_path, "server", authority)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own.cert_file, own.key_file)
+
+    async def wait(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+
+    async with serve(wait, "127.0.0.1", 0, ssl=context) as server:
+        url = f"wss://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/"
+        with pytest.raises(OpenError, match="certificate verify failed"):
+            await opened(url)
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.cert_file))
+        socket = await open_socket(url, headers={}, max_frame_bytes=1000)
+        await socket.close()
 
 
 @pytest.mark.parametrize("url", ["http://x/", "ws://a..b/", "ws://h:99999/", "ws://h:x/", "ws://[::1/", "ws://"])
