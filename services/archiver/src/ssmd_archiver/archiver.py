@@ -416,13 +416,13 @@ class Archiver:
         self._idle_sealed = reason is Reason.IDLE
         whole_window = reason in (Reason.WINDOW, Reason.IDLE)
         through_ns = writer.header.window_end_ns if whole_window else writer.last_ns
-        await asyncio.to_thread(
+        summary = await asyncio.to_thread(
             writer.seal,
             reason=reason.value,
             sealed_ns=self._clock_ns(),
             complete_through_ns=through_ns or writer.header.window_start_ns,
         )
-        summary = await asyncio.to_thread(self._catalog.sealed, writer.day, writer.header.name)
+        await asyncio.to_thread(self._catalog.add, writer.day, summary)
         self._metrics.sealed.add(1, reason=reason.value)
         self._metrics.unsealed_seconds.set(0)
         entry = summary.entry

@@ -11,7 +11,7 @@ import msgspec
 
 from ssmd_archiver.records import json_problem
 from ssmd_common.archive.columns import Columns, Ticker, encode_columns
-from ssmd_common.archive.index import Event, IndexLine, Reject, encode_line
+from ssmd_common.archive.index import Anomaly, Event, GapRecord, Reject, encode_line
 from ssmd_common.ranges import Ranges
 
 if TYPE_CHECKING:
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from ssmd_archiver.runs import Run
     from ssmd_common.subjects import DataSubject
 
-__all__ = ["BlockBuilder", "PendingBlock"]
+__all__ = ["BlockBuilder", "JournalLine", "PendingBlock", "ticker_of"]
 
+JournalLine = Event | GapRecord | Anomaly | Reject
 _NEWLINE = re.compile(b"\n")
 
 
@@ -31,12 +32,14 @@ class PendingBlock(msgspec.Struct, gc=False):
         data: Raw lines, each with its newline; empty where the block holds no record.
         meta: The columns' line; empty likewise.
         lines: The group's other lines, encoded.
+        noted: The same lines.
         last_reply: Acknowledgement subject of the last message.
     """
 
     data: bytes
     meta: bytes
     lines: bytes
+    noted: list[JournalLine]
     records: int
     events: int
     rejects: int
@@ -77,7 +80,7 @@ class BlockBuilder:
         self._rejects = 0
         self._lines: list[bytes] = []  # each piece one line or more, newlines included
         self._columns = Columns()
-        self._journal: list[bytes] = []
+        self._journal: list[JournalLine] = []
         self._frames: dict[str, Ranges] = {}
         self._seen_ns: dict[str, int] = {}
         self._duplicates = Ranges()
@@ -88,9 +91,9 @@ class BlockBuilder:
         """Whether there is nothing to write."""
         return not self.messages and not self._journal
 
-    def note(self, line: IndexLine) -> None:
+    def note(self, line: GapRecord | Anomaly) -> None:
         """Add a line that is no message: a gap or an anomaly."""
-        self._journal.append(encode_line(line))
+        self._journal.append(line)
 
     def pass_gap(self, end_seq: int) -> None:
         """Move the position to the end of a recorded gap."""
@@ -128,7 +131,7 @@ class BlockBuilder:
                 msg_id=message.msg_id,
                 payload=msgspec.Raw(message.payload),
             )
-            self._journal.append(encode_line(line))
+            self._journal.append(line)
         else:
             self.add_reject(message, problem or "no capture event of ours")
 
@@ -145,7 +148,7 @@ class BlockBuilder:
             data=base64.b64encode(message.payload).decode(),
             reason=reason,
         )
-        self._journal.append(encode_line(line))
+        self._journal.append(line)
 
     def add_record(
         self,
@@ -217,7 +220,8 @@ class BlockBuilder:
         return PendingBlock(
             data=b"".join(self._lines),
             meta=encode_columns(columns) if self._lines else b"",
-            lines=b"".join(self._journal),
+            lines=b"".join(map(encode_line, self._journal)),
+            noted=self._journal,
             records=len(columns),
             events=self._events,
             rejects=self._rejects,

@@ -131,20 +131,15 @@ class Catalog:
             log.warning("manifest_derived_again", day=day.date.isoformat(), problem=error.problem)
             return None
 
-    def sealed(self, day: DayPaths, stem: str) -> SegmentSummary:
-        """Take in a segment that was just sealed; return its summary."""
-        path = day.sealed(stem).index
-        data = path.read_bytes()
-        index = read_index(data, where=str(path))
-        if index is None:
-            raise ArchiveError("index has no header", where=str(path))
-        summary = summarise(index, data, where=str(path))
+    def add(self, day: DayPaths, summary: SegmentSummary) -> None:
+        """Take in a segment that was just sealed."""
         known = self._summaries(day.date)
-        known[:] = sorted([s for s in known if s.header.name != stem] + [summary], key=lambda s: s.order)
+        known[:] = [other for other in known if other.header.name != summary.header.name]
+        known.append(summary)
+        known.sort(key=lambda segment: segment.order)
         self._dirty.add(day.date)
         for gap in summary.gaps:
             self._dirty.update(days_touched(gap))
-        return summary
 
     def _summaries(self, date: dt.date) -> list[SegmentSummary]:
         if date not in self._days:

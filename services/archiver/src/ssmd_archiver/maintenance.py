@@ -50,9 +50,9 @@ def seal_feed(base: Path, feed: str, disk: Disk) -> str | None:
         if writer is None:
             return None
         through_ns = writer.last_ns or writer.header.window_start_ns
-        writer.seal(reason=Reason.EXIT.value, sealed_ns=time.time_ns(), complete_through_ns=through_ns)
+        summary = writer.seal(reason=Reason.EXIT.value, sealed_ns=time.time_ns(), complete_through_ns=through_ns)
         catalog = Catalog(base, feed, disk)
-        catalog.sealed(writer.day, writer.header.name)
+        catalog.add(writer.day, summary)
         catalog.write()
         return writer.header.name
     finally:

@@ -156,7 +156,7 @@ def test_what_adds_up_only_together_is_no_run() -> None:
     assert headers[0] is not None
     assert headers[1] is not None
     for first, second in ((headers[0] + headers[1], b""), (headers[0][:-2], b"\r\n" + headers[1])):
-        batch = [(one[0], one[1], first, b"{}"), (two[0], two[1], second, b"{}")]
+        batch: list[RawMessage] = [(one[0], one[1], first, b"{}"), (two[0], two[1], second, b"{}")]
         assert read_run(batch, READER, next_seq=1, consumer_seq=1, room=ROOM)[0] is None
     for payloads in ((b"[1,", b"2]"), (b"1\n2", b"3"), (b"1 2", b"3")):
         batch = [(m[0], m[1], m[2], payload) for m, payload in zip((one, two), payloads, strict=True)]

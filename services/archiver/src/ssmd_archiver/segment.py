@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
+from collections.abc import Sequence
 
 import msgspec
 
-from ssmd_archiver.blocks import PendingBlock
+from ssmd_archiver.blocks import JournalLine, PendingBlock
 from ssmd_archiver.compression import EMPTY_MEMBER, Compress
 from ssmd_archiver.disk import Disk
+from ssmd_common.archive.derivation import SegmentSummary, SummaryFold
 from ssmd_common.archive.index import Block, Header, Index, Seal, block_chain, encode_line, seal_crc32
 from ssmd_common.archive.layout import EVIDENCE, OPEN, DayPaths, SegmentPaths
 from ssmd_common.archive.reader import read_block
@@ -68,6 +70,7 @@ class SegmentWriter:
         self._meta = self._output("meta", new=new)
         self._index = self._output("index", new=new)
         self._chain = 0
+        self._fold = SummaryFold(header)
         if new:
             self._journal(encode_line(header))
             disk.sync_folder(day.folder / OPEN)
@@ -93,15 +96,17 @@ class SegmentWriter:
                 if output is writer._index:
                     writer._chain = zlib.crc32(part, writer._chain)
             output.length = size
-        for block in index.blocks:
+        for group in index.groups:
+            block = group.block
             if block.records:
                 _, lines = read_block(writer._data.fd, writer._meta.fd, block, where=writer.paths)
                 for line in lines:
                     writer._raw_sha256.update(line + b"\n")
-            writer._count(block)
+            writer._count(group.lines, block)
         return writer
 
-    def _count(self, block: Block) -> None:
+    def _count(self, lines: Sequence[JournalLine], block: Block) -> None:
+        self._fold.add(lines, block)
         self.raw_bytes += block.raw_bytes
         if block.first_seq is not None:
             self.messages = True
@@ -159,11 +164,11 @@ class SegmentWriter:
         )
         block = msgspec.structs.replace(block, chain=block_chain(block, zlib.crc32(pending.lines, self._chain)))
         self._journal(pending.lines + encode_line(block))
-        self._count(block)
+        self._count(pending.noted, block)
         return block
 
-    def seal(self, *, reason: str, sealed_ns: int, complete_through_ns: int) -> None:
-        """Close the segment for good.
+    def seal(self, *, reason: str, sealed_ns: int, complete_through_ns: int) -> SegmentSummary:
+        """Close the segment for good; return what it contributes to its day.
 
         Args:
             reason: Why, a :class:`~ssmd_archiver.rotation.Reason`.
@@ -189,6 +194,7 @@ class SegmentWriter:
         self._journal(encode_line(msgspec.structs.replace(seal, line_crc32=seal_crc32(seal))))
         self.close()
         finish_renames(self.day, self.header.name, self.disk)
+        return self._fold.finish(seal, self._index.sha256.hexdigest(), where=str(self.paths.index))
 
     def close(self) -> None:
         """Close the files; the segment stays as it is."""

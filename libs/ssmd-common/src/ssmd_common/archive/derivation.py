@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -12,11 +13,13 @@ from ssmd_common.archive import manifest as m
 from ssmd_common.archive.gaps import Gap, merge_gaps, overlaps
 from ssmd_common.archive.index import (
     Anomaly,
+    Block,
     Event,
     GapRecord,
     Header,
     Index,
     Reject,
+    Seal,
 )
 from ssmd_common.archive.layout import DATA_SUFFIX
 from ssmd_common.archive.times import DAY_NS, day_start_ns, to_rfc3339
@@ -24,7 +27,7 @@ from ssmd_common.errors import ArchiveError
 from ssmd_common.frames import FrameId, parse_msg_id
 from ssmd_common.ranges import Range, range_total
 
-__all__ = ["SegmentSummary", "derive_manifest", "gap_entry", "gaps_of_day", "summarise"]
+__all__ = ["SegmentSummary", "SummaryFold", "derive_manifest", "gap_entry", "gaps_of_day", "summarise"]
 
 
 @dataclass(slots=True)
@@ -35,6 +38,12 @@ class _Connection:
     frames: list[tuple[int, int]] = field(default_factory=list)
     unverifiable: set[str] = field(default_factory=set)
 
+    def add(self, first: int, end: int) -> None:
+        """Add frame numbers; those that go on where the last ones ended make one range with them."""
+        if self.frames and self.frames[-1][1] == first:
+            first, _ = self.frames.pop()
+        self.frames.append((first, end))
+
 
 @dataclass(frozen=True, slots=True)
 class SegmentSummary:
@@ -42,7 +51,7 @@ class SegmentSummary:
 
     header: Header
     entry: m.FileEntry
-    tickers: frozenset[str]
+    tickers: tuple[str, ...]
     gaps: tuple[Gap, ...]
     anomalies: tuple[Anomaly, ...]
     complete_through_ns: int
@@ -52,6 +61,116 @@ class SegmentSummary:
     def order(self) -> tuple[int, int]:
         """Sort key of segments: epoch, then sequence."""
         return self.entry.epoch, self.entry.nats_start_seq
+
+
+class SummaryFold:
+    """Folds a segment group by group, so that neither its index nor its blocks need be held.
+
+    Args:
+        header: The segment's first line.
+    """
+
+    def __init__(self, header: Header) -> None:
+        self._header = header
+        self._first_seq: int | None = None
+        self._last_seq: int | None = None
+        self._stored: list[int] = []
+        self._received: list[int] = []
+        self._counts: Counter[str] = Counter()
+        self._by_type: Counter[str] = Counter()
+        self._tickers: set[str] = set()
+        self._gaps: list[Gap] = []
+        self._anomalies: list[Anomaly] = []
+        self._connections = {
+            (state.session, state.connection): _Connection(opened_ns=state.opened_ns)
+            for state in header.connections
+            if not state.closed
+        }
+
+    def add(self, lines: Iterable[Event | GapRecord | Anomaly | Reject], block: Block) -> None:
+        """Take in the next group."""
+        if block.first_seq is not None:
+            self._add_block(block)
+        for line in lines:
+            match line:
+                case Event() | Reject():
+                    self._counts["events" if isinstance(line, Event) else "rejects"] += 1
+                    _fold_message(line, self._connections)
+                case GapRecord():
+                    self._gaps.append(line.gap)
+                case Anomaly():
+                    self._anomalies.append(line)
+
+    def _add_block(self, block: Block) -> None:
+        if self._first_seq is None:
+            self._first_seq = block.first_seq
+        self._last_seq = block.last_seq
+        stored = (block.first_ns, block.last_ns, *_ends(block.stored))
+        self._stored = _outermost([*self._stored, *(ns for ns in stored if ns is not None)])
+        self._received = _outermost([*self._received, *_ends(block.received)])
+        self._by_type.update(block.records_by_type)
+        self._tickers.update(block.tickers)
+        self._counts.update(
+            records=block.records,
+            bytes=block.raw_bytes,
+            duplicates=range_total(block.duplicates),
+            filtered=range_total(block.filtered),
+        )
+        for key, ranges in block.frames.items():
+            session, _, number = key.rpartition(".")
+            connection = self._connections.setdefault((session, int(number)), _Connection())
+            for first, end in ranges:
+                connection.add(first, end)
+
+    def finish(self, seal: Seal | None, index_sha256: str, *, where: str) -> SegmentSummary:
+        """Return the summary.
+
+        Args:
+            seal: The segment's last line.
+            index_sha256: Of the whole index.
+            where: The index's path, for errors.
+
+        Raises:
+            ArchiveError: The segment is not sealed or holds no message.
+        """
+        if seal is None or self._first_seq is None:
+            raise ArchiveError(
+                "index is not sealed", where=where, remedy="start the archiver: it recovers the segment"
+            )
+        header, counts, received = self._header, self._counts, self._received
+        entry = m.FileEntry(
+            name=header.name + DATA_SUFFIX,
+            start=to_rfc3339(self._stored[0]),
+            end=to_rfc3339(self._stored[-1]),
+            received_start=to_rfc3339(received[0]) if received else None,
+            received_end=to_rfc3339(received[-1]) if received else None,
+            records=counts["records"],
+            bytes=counts["bytes"],
+            nats_start_seq=self._first_seq,
+            nats_end_seq=_known(self._last_seq),
+            epoch=header.epoch,
+            compressed_bytes=seal.data_bytes,
+            sha256=seal.data_sha256,
+            sha256_raw=seal.raw_sha256,
+            meta_sha256=seal.meta_sha256,
+            index_sha256=index_sha256,
+            records_by_type=dict(sorted(self._by_type.items())),
+            capture_events=counts["events"],
+            rejects=counts["rejects"],
+            duplicates=counts["duplicates"],
+            filtered=counts["filtered"],
+            sealed_at=to_rfc3339(seal.sealed_ns),
+            seal_reason=seal.reason,
+        )
+        return SegmentSummary(
+            header=header,
+            entry=entry,
+            tickers=tuple(sorted(self._tickers)),
+            gaps=tuple(self._gaps),
+            anomalies=tuple(self._anomalies),
+            complete_through_ns=seal.complete_through_ns,
+            connections=self._connections,
+        )
 
 
 def summarise(index: Index, index_bytes: bytes, *, where: str) -> SegmentSummary:
@@ -65,67 +184,15 @@ def summarise(index: Index, index_bytes: bytes, *, where: str) -> SegmentSummary
     Raises:
         ArchiveError: The index is not sealed or holds no message.
     """
-    header, seal = index.header, index.seal
-    spans = [block for block in index.blocks if block.first_seq is not None]
-    if seal is None or not spans:
-        raise ArchiveError("index is not sealed", where=where, remedy="start the archiver: it recovers the segment")
-    first, last = spans[0], spans[-1]
-    by_type: dict[str, int] = {}
-    tickers: set[str] = set()
-    connections = {
-        (state.session, state.connection): _Connection(opened_ns=state.opened_ns)
-        for state in header.connections
-        if not state.closed
-    }
-    for block in spans:
-        for name, count in block.records_by_type.items():
-            by_type[name] = by_type.get(name, 0) + count
-        tickers.update(block.tickers)
-        for key, ranges in block.frames.items():
-            session, _, number = key.rpartition(".")
-            connections.setdefault((session, int(number)), _Connection()).frames.extend(ranges)
-    stored = [
-        ns for block in spans for ns in (block.first_ns, block.last_ns, *_ends(block.stored)) if ns is not None
-    ]
-    received = [ns for block in spans for ns in _ends(block.received)]
-    counts = {Event: 0, Reject: 0}
-    for line in index.lines():
-        if isinstance(line, Event | Reject):
-            counts[type(line)] += 1
-            _fold_message(line, connections)
-    entry = m.FileEntry(
-        name=header.name + DATA_SUFFIX,
-        start=to_rfc3339(min(stored)),
-        end=to_rfc3339(max(stored)),
-        received_start=to_rfc3339(min(received)) if received else None,
-        received_end=to_rfc3339(max(received)) if received else None,
-        records=sum(block.records for block in spans),
-        bytes=sum(block.raw_bytes for block in spans),
-        nats_start_seq=_known(first.first_seq),
-        nats_end_seq=_known(last.last_seq),
-        epoch=header.epoch,
-        compressed_bytes=seal.data_bytes,
-        sha256=seal.data_sha256,
-        sha256_raw=seal.raw_sha256,
-        meta_sha256=seal.meta_sha256,
-        index_sha256=hashlib.sha256(index_bytes).hexdigest(),
-        records_by_type=dict(sorted(by_type.items())),
-        capture_events=counts[Event],
-        rejects=counts[Reject],
-        duplicates=sum(range_total(block.duplicates) for block in spans),
-        filtered=sum(range_total(block.filtered) for block in spans),
-        sealed_at=to_rfc3339(seal.sealed_ns),
-        seal_reason=seal.reason,
-    )
-    return SegmentSummary(
-        header=header,
-        entry=entry,
-        tickers=frozenset(tickers),
-        gaps=tuple(line.gap for line in index.lines() if isinstance(line, GapRecord)),
-        anomalies=tuple(line for line in index.lines() if isinstance(line, Anomaly)),
-        complete_through_ns=seal.complete_through_ns,
-        connections=connections,
-    )
+    fold = SummaryFold(index.header)
+    for group in index.groups:
+        fold.add(group.lines, group.block)
+    return fold.finish(index.seal, hashlib.sha256(index_bytes).hexdigest(), where=where)
+
+
+def _outermost(times_ns: list[int]) -> list[int]:
+    """Return the earliest and the latest time; nothing of none."""
+    return [min(times_ns), max(times_ns)] if times_ns else []
 
 
 def _ends(span: Range | None) -> tuple[int, ...]:
@@ -143,7 +210,7 @@ def _fold_message(line: Event | Reject, connections: dict[tuple[str, int], _Conn
     identity = None if line.msg_id is None else parse_msg_id(line.msg_id)
     if isinstance(identity, FrameId):
         key = (identity.session, identity.connection)
-        connections.setdefault(key, _Connection()).frames.append((identity.frame_no, identity.frame_no + 1))
+        connections.setdefault(key, _Connection()).add(identity.frame_no, identity.frame_no + 1)
     event = events.decode_event(bytes(line.payload)) if isinstance(line, Event) else None
     match event:
         case events.ConnectionOpened():
