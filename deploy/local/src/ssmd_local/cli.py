@@ -17,6 +17,7 @@ from ssmd_common.config.model import parse_rotation_interval
 from ssmd_common.errors import ConfigError
 from ssmd_common.service import lifecycle, logs
 from ssmd_local import programs
+from ssmd_local.commands.bench import Benchmark, bench
 from ssmd_local.commands.down import down as run_down
 from ssmd_local.commands.show import show
 from ssmd_local.commands.up import up as run_up
@@ -113,6 +114,18 @@ def replay(context: typer.Context, data: DataOption = _DEFAULT_DATA) -> NoReturn
         words = [*words, "--url", state.nats_url]
     command = [*programs.command(CONNECTOR), "replay", *words]
     os.execve(command[0], command, programs.child_environment(os.environ))  # noqa: S606 - so that a Ctrl-C is its own
+
+
+@app.command(name="bench")
+def measure(
+    names: Annotated[list[Benchmark] | None, typer.Argument(help="What to measure; everything by default.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures there.")
+    ] = None,
+) -> int:
+    """Measure ssmd on this machine, beside simpler programs that do the same work in the same run."""
+    logs.configure("ssmd", level="error")
+    return bench(names or [], json_file)
 
 
 def _say(line: str) -> None:
