@@ -344,10 +344,12 @@ async def test_with_memory_and_spool_full_the_frames_not_kept_are_a_gap_with_the
 
 async def test_a_stop_while_everything_is_refused_does_not_wait_for_it(bench: Bench) -> None:
     await created(bench)
-    async with Simulator(market(SLOW), keys=None) as simulator:
-        # It would wait a minute for acknowledgements; the bench gives it half of that to end.
-        async with bench.capturing(simulator.url, drain_s=60):
-            await until(lambda: simulator.frames >= 100)
-            await asked(bench, f"STREAM.DELETE.{STREAM}")
-            await until(lambda: bench.spooled_bytes > 20_000)
+    # It would wait a minute for acknowledgements; the bench gives it half of that to end.
+    async with (
+        Simulator(market(SLOW), keys=None) as simulator,
+        bench.capturing(simulator.url, drain_s=60),
+    ):
+        await until(lambda: simulator.frames >= 100)
+        await asked(bench, f"STREAM.DELETE.{STREAM}")
+        await until(lambda: bench.spooled_bytes > 20_000)
     assert bench.spooled_bytes > 0
