@@ -1,4 +1,4 @@
-"""Finds the highest rate the whole pipeline holds on this machine, and holds it: exchange, connector, NATS, archiver.
+"""Finds the highest rate the whole pipeline holds on this machine, from exchange to archive, and holds it.
 
     python benchmarks/pipeline.py --seconds 300
 
@@ -58,21 +58,21 @@ def report(tried: list[Held]) -> str:
     """Return the tables: what was tried, and what each process used at the last rate."""
     held = tried[-1]
     lines = [
-        "| frames/s | s | held | archived | gaps | lag, s: median | most | received → durable, ms: p50 | p99 | most |",
+        "| frames/s | s | held | archived | gaps | lag, s: median | most | to durable, ms: p50 | p99 | most |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for one in tried:
         p50, p99, most = one.latencies_ms
+        held_it = "yes" if one.is_held else "no"
         lines.append(
-            f"| {one.rate:,} | {one.seconds:g} | {'yes' if one.is_held else 'no'} | {one.archived:,} of {one.frames:,} "
+            f"| {one.rate:,} | {one.seconds:g} | {held_it} | {one.archived:,} of {one.frames:,} "
             f"| {one.gaps} | {statistics.median(one.lags) / one.rate:.2f} | {max(one.lags) / one.rate:.2f} "
             f"| {p50:.0f} | {p99:.0f} | {most:.0f} |"
         )
     lines += ["", f"| process at {held.rate:,}/s | processors | µs a frame | memory, most |", "|---|---|---|---|"]
     for name, usage in held.usage.items():
-        lines.append(
-            f"| {name} | {usage.cores:.2f} | {usage.cores / held.rate * 1e6:.1f} | {usage.peak_bytes / 2**20:.0f} MiB |"
-        )
+        each_us, most_mib = usage.cores / held.rate * 1e6, usage.peak_bytes / 2**20
+        lines.append(f"| {name} | {usage.cores:.2f} | {each_us:.1f} | {most_mib:.0f} MiB |")
     return "\n".join(lines) + "\n"
 
 

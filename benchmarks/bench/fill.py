@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from nats.js.api import StorageType, StreamConfig
 
-from bench.frames import START_NS, STEP_NS, simulated_frames
+from bench.frames import START_NS, STEP_NS, frames_of, simulated_frames
 from ssmd_common.config.nats import NatsSettings
 from ssmd_common.frames import MSG_ID_HEADER, RECEIVED_NS_HEADER, TYPE_HEADER
 from ssmd_common.nats.client import RawMessage
@@ -23,14 +23,17 @@ STREAM = "BENCH"
 SUBJECTS = SubjectBuilder("bench", FEED)
 SESSION = "bench-01ARZ3NDEKTSV4RRFFQ69G5FAV"
 WINDOW = 2_000
+WINDOW_BYTES = 4 << 20
 DISTINCT_FRAMES = 50_000
 MAX_BYTES = 8 << 30
 ACK_TIMEOUT_S = 60
 
 
-def _commands(count: int, inbox: str, tickers: int) -> Iterator[bytes]:
+def _commands(count: int, inbox: str, tickers: int, frame_bytes: int | None) -> Iterator[bytes]:
     """Iterate over the ``HPUB`` commands of ``count`` messages; the frames come round after 50,000."""
     frames = list(itertools.islice(simulated_frames(), min(count, DISTINCT_FRAMES)))
+    if frame_bytes is not None:
+        frames = frames_of(frame_bytes, frames)
     types = [frame[9 : frame.index(b'"', 9)].decode() for frame in frames]  # every frame begins {"type":"…"
     names = [listing(number).ticker for number in range(tickers)]
     for number in range(count):
@@ -44,13 +47,14 @@ def _commands(count: int, inbox: str, tickers: int) -> Iterator[bytes]:
         yield b"".join((head, headers, frame, b"\r\n"))
 
 
-async def fill(url: str, count: int, *, tickers: int = 600) -> int:
+async def fill(url: str, count: int, *, tickers: int = 600, frame_bytes: int | None = None) -> int:
     """Create the stream (one replica, on disk) and store ``count`` messages; return their size in the stream.
 
     Args:
         url: The server.
         count: How many messages.
         tickers: How many tickers they are about, in turn.
+        frame_bytes: Size of every frame; as the simulator makes them where it is None.
     """
     client = await connect(NatsSettings(url=url), name="bench fill")
     try:
@@ -78,8 +82,9 @@ async def fill(url: str, count: int, *, tickers: int = 600) -> int:
         inbox = client.new_inbox()
         subscription = await client.subscribe_raw(inbox, on_acks)
         sent = 0
-        commands = _commands(count, inbox, tickers)
-        while block := list(itertools.islice(commands, WINDOW)):
+        commands = _commands(count, inbox, tickers, frame_bytes)
+        window = WINDOW if frame_bytes is None else max(1, min(WINDOW, WINDOW_BYTES // frame_bytes))
+        while block := list(itertools.islice(commands, window)):
             await client.write_block(b"".join(block))
             sent += len(block)
             async with asyncio.timeout(ACK_TIMEOUT_S):

@@ -12,7 +12,7 @@ from ssmd_simulator.directory import Directory
 from ssmd_simulator.market import Channel, Exchange
 from ssmd_simulator.protocol import Session
 
-__all__ = ["block_of", "captured_frames", "simulated_frames"]
+__all__ = ["block_of", "captured_frames", "frames_of", "simulated_frames"]
 
 START_NS = 1_795_000_000_000_000_000
 STEP_NS = 250_000
@@ -42,6 +42,15 @@ def captured_frames() -> dict[str, list[bytes]]:
         for path in paths
         if path.stat().st_size > 2 * DEFLATE_WINDOW and not path.stem.endswith(".recv")
     }
+
+
+def frames_of(size: int, frames: list[bytes]) -> list[bytes]:
+    """Return frames of exactly ``size`` bytes, 64 at least, with the text of ``frames``, so as hard to compress."""
+    text = b"".join(frames).replace(b'"', b"'")
+    head, tail = b'{"type":"trade","msg":"', b'"}'
+    step = size - len(head) - len(tail)
+    text *= -(-step // len(text))
+    return [head + text[at : at + step] + tail for at in range(0, len(text) - step + 1, step)]
 
 
 def block_of(frames: Iterator[bytes], size: int) -> bytes:

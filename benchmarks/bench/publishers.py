@@ -72,6 +72,7 @@ class Places:
         nats_pid: Its process.
         source_pid: The source's process.
         folder: For the spool.
+        markets: How many markets are subscribed to.
     """
 
     exchange: str
@@ -79,6 +80,7 @@ class Places:
     nats_pid: int
     source_pid: int
     folder: Path
+    markets: int = MARKETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,7 @@ def _plan(places: Places) -> Plan:
         "feed": FEED,
         "instance": "bench",
         "endpoint": places.exchange,
-        "capture": {"channels": list(CHANNELS), "symbols": list(TICKERS)},
+        "capture": {"channels": list(CHANNELS), "symbols": [listing(n).ticker for n in range(places.markets)]},
         "keys": {
             "kalshi": {
                 "fields": ["api_key", "private_key"],

@@ -75,12 +75,12 @@ class Source:
 
 
 @contextmanager
-def running_source() -> Iterator[Source]:
-    """Run one, and end it."""
+def running_source(markets: int = MARKETS) -> Iterator[Source]:
+    """Run one with so many markets, and end it."""
     context = multiprocessing.get_context("spawn")
     marks = Marks(context.Value("d", 0.0), context.Value("q", 0))
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(marks.sending, marks.total, theirs), daemon=True)
+    process = context.Process(target=_serve, args=(marks.sending, marks.total, theirs, markets), daemon=True)
     process.start()
     try:
         if not ours.poll(_START_TIMEOUT_S):
@@ -91,8 +91,8 @@ def running_source() -> Iterator[Source]:
         process.join()
 
 
-def _serve(sending: Synchronized[float], total: Synchronized[int], pipe: Connection) -> None:
-    blocks = _Blocks()
+def _serve(sending: Synchronized[float], total: Synchronized[int], pipe: Connection, markets: int) -> None:
+    blocks = _Blocks(markets)
     with socket.create_server(("127.0.0.1", 0)) as server:
         pipe.send(server.getsockname()[1])
         while True:
@@ -107,12 +107,13 @@ def _serve(sending: Synchronized[float], total: Synchronized[int], pipe: Connect
 class _Blocks:
     """The frames of a session subscribed in a certain way, as they go over the socket, made once."""
 
-    def __init__(self) -> None:
+    def __init__(self, markets: int) -> None:
+        self.markets = markets
         self._made: dict[tuple[bytes, ...], tuple[bytes, list[int], Iterator[bytes]]] = {}
 
     def get(self, commands: tuple[bytes, ...], count: int) -> tuple[bytes, list[int]]:
         """Return the frames joined, and where each ends."""
-        joined, ends, more = self._made.get(commands) or (b"", [0], _data_frames(commands))
+        joined, ends, more = self._made.get(commands) or (b"", [0], _data_frames(commands, self.markets))
         if len(ends) <= count:
             fresh = [_framed(frame) for frame in itertools.islice(more, count + 1 - len(ends))]
             joined = b"".join((joined, *fresh))
@@ -121,13 +122,13 @@ class _Blocks:
         return joined, ends
 
 
-def _answered(commands: tuple[bytes, ...]) -> tuple[Session, list[list[bytes]]]:
-    session = Session(Exchange(_SEED, Directory(MARKETS)))
+def _answered(commands: tuple[bytes, ...], markets: int) -> tuple[Session, list[list[bytes]]]:
+    session = Session(Exchange(_SEED, Directory(markets)))
     return session, [session.handle(command, START_NS) for command in commands]
 
 
-def _data_frames(commands: tuple[bytes, ...]) -> Iterator[bytes]:
-    session, _ = _answered(commands)
+def _data_frames(commands: tuple[bytes, ...], markets: int) -> Iterator[bytes]:
+    session, _ = _answered(commands, markets)
     for now_ns in itertools.count(START_NS, STEP_NS):
         yield from session.next_frames(1, now_ns)
 
@@ -166,7 +167,7 @@ def _converse(client: socket.socket, blocks: _Blocks, marks: Marks) -> None:
             break
         commands += (command,)
         # The whole conversation again, which is short: its last answers are this command's.
-        answer = _answered(commands)[1][-1]
+        answer = _answered(commands, blocks.markets)[1][-1]
         answers += len(answer)
         client.sendall(b"".join(map(_framed, answer)))
     joined, ends = blocks.get(commands, asked["frames"])

@@ -25,7 +25,7 @@ from ssmd_archiver.verify import verify_feed
 from ssmd_common.archive.index import Block, decode_line
 from ssmd_common.archive.layout import INDEX_SUFFIX, list_days
 from ssmd_common.archive.manifest import parse_manifest
-from ssmd_common.archive.reader import day_segments, load
+from ssmd_common.archive.reader import load
 from ssmd_common.config.archiver import ArchiverConfig
 from ssmd_common.nats.testing import NatsServer
 from ssmd_common.service.lifecycle import Stop
