@@ -172,6 +172,11 @@ CAUSES: Mapping[tuple[str, str], Explanation] = {
         "the archive's position is gone; how much, nobody can tell.",
         _STREAM_CARE,
     ),
+    ("archive", "left_out"): Explanation(
+        "Left out of a replay",
+        "This archive is a replay, and it was given the segments before and after, not those between.",
+        "Read them in the archive that was replayed, or replay the whole span.",
+    ),
 }
 """Every cause by its layer, as docs/formats.md lists them."""
 
