@@ -19,14 +19,13 @@ ZLIB = compressor(Compression(codec="zlib", level=9))
 @pytest.mark.parametrize(
     ("codec", "level"), [*(("igzip", level) for level in range(4)), *(("zlib", level) for level in range(1, 10))]
 )
-def test_every_level_makes_gzip_that_is_the_same_for_the_same_bytes(
+def test_every_level_makes_gzip_whose_header_names_no_time(
     codec: Literal["igzip", "zlib"], level: int
 ) -> None:
     compress = compressor(Compression(codec=codec, level=level))
     data = b'{"type":"trade","price":"0.1200"}\n' * 500
     assert gzip.decompress(compress(data)) == data
-    assert compress(data) == compress(data)
-    assert int.from_bytes(compress(data)[4:8], "little") == 0, "the header names no time"
+    assert int.from_bytes(compress(data)[4:8], "little") == 0
 
 
 @given(st.lists(st.tuples(st.sampled_from([IGZIP, ZLIB]), st.binary(max_size=2000)), max_size=8))
