@@ -17,8 +17,10 @@ from ssmd_common.config.archiver import Compression
 __all__ = ["DEFAULT", "EMPTY_MEMBER", "Compress", "compressor"]
 
 Compress = Callable[[bytes], bytes]
-"""Makes one gzip member. Its header names neither time nor file. igzip has been seen to encode the same bytes in two
-ways (ADR 2), so only what is compressed is compared between two archives, never the member."""
+"""Makes one gzip member. Its header names neither time nor file.
+
+igzip has been seen to encode the same bytes in two ways (ADR 2), so two archives are compared by what is
+compressed, never by their members."""
 
 
 def compressor(settings: Compression) -> Compress:

@@ -19,9 +19,7 @@ ZLIB = compressor(Compression(codec="zlib", level=9))
 @pytest.mark.parametrize(
     ("codec", "level"), [*(("igzip", level) for level in range(4)), *(("zlib", level) for level in range(1, 10))]
 )
-def test_every_level_makes_gzip_whose_header_names_no_time(
-    codec: Literal["igzip", "zlib"], level: int
-) -> None:
+def test_every_level_makes_gzip_whose_header_names_no_time(codec: Literal["igzip", "zlib"], level: int) -> None:
     compress = compressor(Compression(codec=codec, level=level))
     data = b'{"type":"trade","price":"0.1200"}\n' * 500
     assert gzip.decompress(compress(data)) == data
