@@ -51,6 +51,11 @@ _JOURNALS = 16
 _INDEXES_OF_A_RATE = 288
 
 
+@lru_cache(_SUMMARIES)
+def _manifest_key(feed: str, date: dt.date) -> str:
+    return DayKeys(feed, date).manifest
+
+
 @dataclass(frozen=True, slots=True)
 class _Judged:
     """A day that is over, and what it was judged by: the same facts judged again would give the same."""
@@ -113,7 +118,7 @@ class Catalog:
             feed: A feed of the archive.
             fill: Also name the days between that the archive has no folder for.
         """
-        found = {date: self._known(DayKeys(feed, date)) for date in self.dates(feed)}
+        found = {date: self._known(feed, date) for date in self.dates(feed)}
         now_ns = self._clock_ns()
         calendar = self._calendars.get(feed)
         dates = sorted(found)
@@ -136,7 +141,7 @@ class Catalog:
 
         days: list[Day] = []
         for date in dates:
-            facts, summary = found.get(date, (DayFacts(date), None))
+            facts, summary = found.get(date) or (DayFacts(date), None)
             expected = expectation(date)
             over = now_ns >= day_start_ns(date) + DAY_NS
             known = self._judged.get((feed, date))
@@ -155,7 +160,7 @@ class Catalog:
             for date in reversed(self.dates(feed)):
                 if stopped():
                     return
-                self._known(DayKeys(feed, date))
+                self._known(feed, date)
 
     def has_day(self, feed: str, date: dt.date) -> bool:
         """Tell whether the archive holds this day of a feed it holds."""
@@ -319,16 +324,16 @@ class Catalog:
             return False
         return wanted.to_ns is None or start_ns < wanted.to_ns
 
-    def _known(self, day: DayKeys) -> tuple[DayFacts, Summary | None]:
+    def _known(self, feed: str, date: dt.date) -> tuple[DayFacts, Summary | None]:
         try:
-            summary = self._summaries.get(day.manifest)
+            summary = self._summaries.get(_manifest_key(feed, date))
         except ArchiveError as error:
-            return DayFacts(day.date, damage=error.problem), None
-        if summary is not None and (summary.facts.complete_through_ns or 0) >= day_start_ns(day.date) + DAY_NS:
+            return DayFacts(date, damage=error.problem), None
+        if summary is not None and (summary.facts.complete_through_ns or 0) >= day_start_ns(date) + DAY_NS:
             # Nothing will be added to a day that is whole, so nothing is open in it: one question less a day.
             return summary.facts, summary
-        open_segments = len(self._stems(f"{day.folder}/{layout.OPEN}", layout.INDEX_SUFFIX))
-        facts = DayFacts(day.date) if summary is None else summary.facts
+        open_segments = len(self._stems(f"{DayKeys(feed, date).folder}/{layout.OPEN}", layout.INDEX_SUFFIX))
+        facts = DayFacts(date) if summary is None else summary.facts
         return replace(facts, open_segments=open_segments), summary
 
     def _tickers(self, day: DayKeys, name: str) -> frozenset[str]:

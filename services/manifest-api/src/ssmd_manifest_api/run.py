@@ -30,11 +30,23 @@ _FINISH_S = 5
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn without its signal handlers: the process has one way to stop."""
+    """Uvicorn without its signal handlers: the process has one way to stop.
+
+    Attributes:
+        answering: Set once it answers requests.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.answering = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.answering.set()
 
 
 def listen(address: Address) -> socket.socket:
@@ -100,17 +112,20 @@ async def serve(
         await stop.wait()
         server.should_exit = True
 
-    def warm() -> None:
+    async def warm() -> None:
+        await server.answering.wait()
         # What cannot be read is told to who asks for it.
         with contextlib.suppress(OSError):
-            app.state.catalog.warm(stop.is_set)
+            await asyncio.to_thread(app.state.catalog.warm, lambda: server.should_exit)
 
     waiter = asyncio.create_task(end_when_asked())
-    warming = asyncio.get_running_loop().run_in_executor(None, warm)
+    warming = asyncio.create_task(warm())
     try:
         await server.serve(sockets=[listener])
     finally:
         waiter.cancel()
+        server.should_exit = True
+        server.answering.set()
         await warming
         metrics.close()
     log.info("stopped", reason=stop.reason)

@@ -15,6 +15,7 @@ import datetime as dt
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ssmd_common.archive.times import DAY_NS, SECOND_NS, date_of
@@ -106,8 +107,7 @@ def feed_names(names: Iterable[str]) -> list[str]:
 
 def day_dates(names: Iterable[str]) -> list[dt.date]:
     """Return the dates that these names of folders stand for, oldest first."""
-    dates = (_parse_date(name) for name in names if _DATE.fullmatch(name))
-    return sorted(date for date in dates if date is not None)
+    return sorted(date for date in map(_parse_date, names) if date is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +255,9 @@ def list_days(base: Path, feed: str) -> list[DayPaths]:
     return [DayPaths(folder / date.isoformat(), date) for date in dates]
 
 
-def _parse_date(text: str) -> dt.date | None:
+@lru_cache(1 << 16)  # a listing reads the same names again and again
+def _parse_date(name: str) -> dt.date | None:
     try:
-        return dt.date.fromisoformat(text)
+        return dt.date.fromisoformat(name) if _DATE.fullmatch(name) else None
     except ValueError:
         return None

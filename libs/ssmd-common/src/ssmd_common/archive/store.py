@@ -13,6 +13,7 @@ import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -25,6 +26,7 @@ _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)*
 _GONE = (FileNotFoundError, NotADirectoryError)
 
 
+@lru_cache(1 << 16)  # the same keys are looked at again and again
 def check_key(key: str) -> str:
     """Return a key that is one.
 

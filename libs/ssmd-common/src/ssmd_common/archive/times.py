@@ -38,6 +38,7 @@ def to_rfc3339(ns: int) -> str:
     return f"{moment}.{fraction:09d}Z" if fraction else f"{moment}Z"
 
 
+@lru_cache(1024)  # what is made of a manifest reads each of its times more than once
 def from_rfc3339(text: str) -> int:
     """Return nanoseconds since the epoch of an RFC 3339 time; digits below a nanosecond are cut.
 
