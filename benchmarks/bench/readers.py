@@ -102,17 +102,23 @@ async def _archive(config: ArchiverConfig, count: int) -> Took:
     return disk.took
 
 
-def archiver(url: str, count: int, folder: Path) -> Took:
+def archiver(url: str, count: int, folder: Path, interval: str = "1h") -> Took:
     """Run the whole archiver, fsync, meta and index included; what it wrote is verified after the clock stopped.
 
     Its last block is full, so a few messages more than ``count`` count.
+
+    Args:
+        url: The server.
+        count: How many messages are to be durable.
+        folder: Where to.
+        interval: How often segments end, by the times the server stored the messages at.
     """
     quiet()
     config = ArchiverConfig.model_validate(
         {
             "nats": {"url": url, "stream": STREAM, "consumer": "bench-archiver", "filter": SUBJECTS.data_filter},
             "storage": {"path": str(folder)},
-            "rotation": {"interval": "1h", "seal_on_exit": True},
+            "rotation": {"interval": interval, "seal_on_exit": True},
         }
     )
     took = asyncio.run(_archive(config, count))

@@ -208,13 +208,16 @@ async def test_a_silence_below_the_limit_costs_neither_connection_nor_frame(stan
 async def test_an_exchange_that_reads_slowly_gets_its_commands_in_time_and_no_frame_is_lost(stand: Stand) -> None:
     async with stand.capturing() as simulator:
         await simulator.faults.inject("slow-reads", 2)
-        # Books are asked for while nobody reads.
-        await simulator.faults.inject("missing-seq")
+        # Books are asked for while nobody reads; of so many frames some are a book's, which alone has a way back.
+        await simulator.faults.inject("missing-seq", 5)
         await until(lambda: simulator.frames > 2500)
     recorded, _ = await stand.recorded()
     assert len(recorded.connections()) == 1
-    (gap,), (resynced,) = recorded.events(events.ExchangeGap), recorded.events(events.ExchangeResynced)
-    assert (gap.missing_count, resynced.gap_no, resynced.healed) == (1, gap.gap_no, False)
+    gaps = {event.gap_no: event for event in recorded.events(events.ExchangeGap)}
+    assert sum(gap.missing_count or 0 for gap in gaps.values()) == 5
+    (resynced,) = recorded.events(events.ExchangeResynced)
+    assert resynced.gap_no in gaps
+    assert not resynced.healed
 
 
 async def test_frames_that_come_in_crumbs_are_put_together(stand: Stand) -> None:
@@ -290,7 +293,8 @@ async def test_a_duplicate_seq_is_kept_twice_and_is_no_gap(stand: Stand) -> None
         await goes_on(simulator, connections=1, frames=200)
     recorded, _ = await stand.recorded()
     received = next(iter(recorded.connections().values()))
-    assert sum(one == other for one, other in itertools.pairwise(received)) == 3
+    # Quotes have no number, and two in a row may well be the same.
+    assert sum(one == other and b'"seq"' in one for one, other in itertools.pairwise(received)) == 3
     assert recorded.events(events.ExchangeGap) == []
     assert len(recorded.connections()) == 1
 

@@ -19,6 +19,7 @@ from ssmd_archiver.disk import Disk
 from ssmd_archiver.maintenance import rebuild_feed, seal_feed
 from ssmd_archiver.run import run_archiver
 from ssmd_archiver.verify import FeedReport, verify_feed
+from ssmd_archiver.workers import available_processors, worker_processes
 from ssmd_common.archive.layout import list_days, list_feeds
 from ssmd_common.config.archiver import ArchiverConfig
 from ssmd_common.config.loading import load_archiver
@@ -87,6 +88,9 @@ def verify(
     certificate: Annotated[
         Path | None, typer.Option("--certificate", help="Hold the archive to this day's certificate, a JSON file.")
     ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="How many processes read; one a processor by default.")
+    ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> int:
@@ -102,10 +106,11 @@ def verify(
     base, feeds = _archive(config, data, feed)
     day = _date(date)
     total = sum(_sizes(base, name, day) for name in feeds)
-    with _progress() as progress:
+    with worker_processes(jobs or available_processors(), total) as workers, _progress() as progress:
         task = progress.add_task("verify", total=total)
         reports = [
-            verify_feed(base, name, date=day, progress=lambda read: progress.advance(task, read)) for name in feeds
+            verify_feed(base, name, date=day, progress=lambda read: progress.advance(task, read), workers=workers)
+            for name in feeds
         ]
     clean = not any(report.findings for report in reports)
     if as_json:

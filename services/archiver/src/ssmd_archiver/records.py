@@ -211,7 +211,7 @@ def are_json(payloads: Sequence[bytes], joined: bytes) -> bool:
         payloads: The payloads, at least one.
         joined: All of them, one after the other, with ASCII in between.
     """
-    if max(map(len, payloads)) > MAX_DEPTH and any(map(_is_too_deep, payloads)):
+    if any(_is_too_deep(payload) for payload in payloads if len(payload) > MAX_DEPTH):
         return False
     try:
         for payload in payloads:

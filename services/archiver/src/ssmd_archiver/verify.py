@@ -1,40 +1,30 @@
 """Re-check an archive offline: every byte against its hash, every sequence accounted for, manifests derived again.
 
-Reads segment by segment, in the order of the stream, and block by block, so memory does not grow with the archive.
-An archiver may run beside it: a segment that is sealed meanwhile is found where it went, and a manifest that is
-seconds behind gets the seconds it needs.
+Segments are read block by block, each by itself (:mod:`ssmd_archiver.verify_files`), and added up here in the order
+of the stream, so memory does not grow with the archive. An archiver may run beside it: a segment that is sealed
+meanwhile is found where it went, and a manifest that is seconds behind gets the seconds it needs.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 
 from ssmd_archiver.catalog import SKEW, recorded_gaps
 from ssmd_archiver.findings import FeedReport, Finding
 from ssmd_archiver.proof import FrameLedger
-from ssmd_archiver.records import json_problem
 from ssmd_archiver.recovery import replay
+from ssmd_archiver.verify_files import CheckedSegment, SequenceSet, check_segment
 from ssmd_archiver.verify_manifest import verify_manifest
-from ssmd_archiver.verify_segments import FoundSegment, find_segments
+from ssmd_archiver.verify_segments import find_segments
 from ssmd_common.archive.derivation import SegmentSummary, gaps_of_day, summarise
 from ssmd_common.archive.gaps import Gap, GapLayer, merge_gaps, missing_total
-from ssmd_common.archive.index import (
-    Block,
-    Event,
-    GapRecord,
-    Group,
-    Index,
-    Reject,
-    Seal,
-    read_index,
-)
-from ssmd_common.archive.layout import DayPaths, list_days
-from ssmd_common.archive.reader import BlockSource
+from ssmd_common.archive.index import Event, GapRecord, Group, Index, Reject, read_index
+from ssmd_common.archive.layout import list_days
 from ssmd_common.errors import ArchiveError
 from ssmd_common.ranges import Ranges
 
@@ -64,6 +54,7 @@ def verify_feed(
     date: dt.date | None = None,
     progress: Callable[[int], None] = lambda _: None,
     clock_ns: Callable[[], int] = time.time_ns,
+    workers: Executor | None = None,
 ) -> FeedReport:
     """Verify a feed's archive, or one day of it.
 
@@ -71,8 +62,9 @@ def verify_feed(
         base: The archive's base folder.
         feed: The feed.
         date: Only this day.
-        progress: Told the bytes read, as they are read.
+        progress: Told the data bytes read, a segment at a time.
         clock_ns: The time now, to tell a manifest that is behind from one that is wrong.
+        workers: What reads the segments' files, several at once; without it one after the other.
     """
     report = FeedReport(feed)
     days = [day for day in list_days(base, feed) if date is None or day.date >= date - SKEW]
@@ -84,8 +76,11 @@ def verify_feed(
     summaries: dict[dt.date, list[SegmentSummary]] = {}
     chain = _Chain()
     ledger: FrameLedger | None = None
-    for segment in segments:
-        summary, ledger = _verify_segment(segment, chain, ledger, report, progress)
+    checks = map(check_segment, segments) if workers is None else workers.map(check_segment, segments)
+    for segment, checked in zip(segments, checks, strict=True):
+        report.findings += checked.findings
+        progress(checked.data_bytes)
+        summary, ledger = _fold_segment(checked, chain, ledger, report)
         of_day = summaries.setdefault(segment.day.date, [])
         if summary is not None:
             of_day.append(summary)
@@ -100,113 +95,51 @@ def verify_feed(
     return report
 
 
-def _verify_segment(
-    segment: FoundSegment,
+def _fold_segment(
+    checked: CheckedSegment,
     chain: _Chain,
     ledger: FrameLedger | None,
     report: FeedReport,
-    progress: Callable[[int], None],
 ) -> tuple[SegmentSummary | None, FrameLedger | None]:
-    """Verify one segment; return its summary where it is sealed and whole, and the frames known after it."""
-    path, index_bytes = segment.index_bytes()
-    index = read_index(index_bytes, where=str(path))
+    """Fold one segment in; return its summary where it is sealed and whole, and the frames known after it."""
+    path = str(checked.path)
+    index = read_index(checked.index_bytes, where=path)
     if index is None:
         return None, ledger
-    header, paths = index.header, segment.day.sealed(segment.stem)
+    header = index.header
     ledger = ledger or FrameLedger(header.connections, header.open_gaps)
 
-    def found(problem: str, at: Path = path) -> None:
-        report.findings.append(Finding(str(at), problem))
+    def found(problem: str) -> None:
+        report.findings.append(Finding(path, problem))
 
     if problem := chain.enter(index):
         found(problem)
-    raw_sha256 = hashlib.sha256()
-    with segment.source() as source:
-        for group in index.groups:
-            seqs = _verify_block(segment, group.block, source, report, raw_sha256)
-            progress(group.block.data_bytes)
-            problem = _account(group, seqs, chain, shared=header.shared)
-            if problem and seqs is not None:
-                found(problem)
-            _fold(group, ledger, report)
-        report.records += sum(block.records for block in index.blocks)
-        report.raw_bytes += sum(block.raw_bytes for block in index.blocks)
-        if index.seal is None:
-            if segment.sealed:
-                found("is not sealed")
-            report.open_segments += 1
-            return None, ledger
-        report.files += 1
-        report.compressed_bytes += index.seal.data_bytes
-        if raw_sha256.hexdigest() != index.seal.raw_sha256:
-            found("its lines differ from the sealed hash", paths.data)
-        _verify_seal(index.seal, source, segment.day, report)
+    for group, seqs in zip(index.groups, checked.seqs, strict=True):
+        problem = _account(group, seqs, chain, shared=header.shared)
+        if problem and seqs is not None:
+            found(problem)
+        _fold(group, ledger, report)
+    report.foreign += checked.foreign
+    report.records += sum(block.records for block in index.blocks)
+    report.raw_bytes += sum(block.raw_bytes for block in index.blocks)
+    if index.seal is None:
+        if checked.sealed:
+            found("is not sealed")
+        report.open_segments += 1
+        return None, ledger
+    report.files += 1
+    report.compressed_bytes += index.seal.data_bytes
     try:
-        return summarise(index, index_bytes, where=str(path)), ledger
+        return summarise(index, checked.index_bytes, where=path), ledger
     except ArchiveError as error:
         found(error.problem)
         return None, ledger
 
 
-def _verify_block(
-    segment: FoundSegment, block: Block, source: BlockSource, report: FeedReport, raw_sha256: hashlib._Hash
-) -> list[int] | None:
-    """Verify a block's two members; return the sequences of its records, None where they cannot be read."""
-    if not block.records:
-        return []
-    paths = segment.day.sealed(segment.stem)
-    try:
-        lines, columns = source.lines(block), source.columns(block)
-    except ArchiveError as error:
-        _note(report, segment.day, error)
-        return None
-    for line in lines:
-        raw_sha256.update(line + b"\n")
-        if problem := json_problem(line):
-            text = f"line in the block at byte {block.data_offset} is no JSON: {problem}"
-            report.findings.append(Finding(str(paths.data), text))
-    if problem := _differs(block, columns.type, columns.frame_no):
-        report.findings.append(Finding(str(paths.meta), problem))
-    report.foreign += columns.connection.count(None)
-    return columns.seq
-
-
-def _note(report: FeedReport, day: DayPaths, error: ArchiveError) -> None:
-    """Note what a store's file is: once, however many of its blocks say so."""
-    finding = Finding(str(day.folder.parents[1] / error.where), error.problem)
-    if finding not in report.findings[-1:]:
-        report.findings.append(finding)
-
-
-def _verify_seal(seal: Seal, source: BlockSource, day: DayPaths, report: FeedReport) -> None:
-    for kind, expected in (("data", seal.data_sha256), ("meta", seal.meta_sha256)):
-        digest = hashlib.sha256()
-        try:
-            for part in source.parts(kind):
-                digest.update(part)
-        except ArchiveError as error:
-            _note(report, day, error)
-        else:
-            if digest.hexdigest() != expected:
-                _note(report, day, ArchiveError("differs from the sealed hash", where=source.where(kind)))
-
-
-def _differs(block: Block, types: list[str], frame_no: list[int | None]) -> str | None:
-    """Return how a block's columns differ from what its index line tells."""
-    by_type = {name: types.count(name) for name in set(types)}
-    frames = sum(end - first for pairs in block.frames.values() for first, end in pairs)
-    if by_type != block.records_by_type or frames != len(frame_no) - frame_no.count(None):
-        return f"columns of the block at byte {block.meta_offset} differ from the index"
-    return None
-
-
-def _account(group: Group, records: list[int] | None, chain: _Chain, *, shared: bool) -> str | None:
+def _account(group: Group, records: SequenceSet | None, chain: _Chain, *, shared: bool) -> str | None:
     """Add up a group's sequences: each from the position to its end is there once."""
     block = group.block
-    seqs = Ranges()
-    count = len(records or ())
-    for seq in records or ():
-        seqs.add(seq)
+    count, seqs = (records.count, Ranges(records.pairs)) if records is not None else (0, Ranges())
     for line in group.lines:
         if isinstance(line, Event | Reject):
             count += 1

@@ -24,6 +24,11 @@ class FoundSegment:
     stem: str
     sealed: bool
 
+    @property
+    def base(self) -> Path:
+        """The archive's base folder."""
+        return self.day.folder.parents[1]
+
     def index_bytes(self) -> tuple[Path, bytes]:
         """Return its index and where it is, wherever the archiver has moved it meanwhile."""
         places = (self.day.sealed(self.stem).index, self.day.open(self.stem).index)
@@ -31,9 +36,8 @@ class FoundSegment:
 
     def source(self) -> BlockSource:
         """Return what reads its blocks."""
-        feed = self.day.folder.parent
-        keys = DayKeys(feed.name, self.day.date)
-        return BlockSource(LocalStore(feed.parent), keys.sealed(self.stem), keys.open(self.stem))
+        keys = DayKeys(self.day.folder.parent.name, self.day.date)
+        return BlockSource(LocalStore(self.base), keys.sealed(self.stem), keys.open(self.stem))
 
 
 def _first(places: tuple[Path, ...]) -> tuple[Path, bytes]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from operator import sub
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -19,6 +20,7 @@ from ssmd_common.errors import ArchiveError
 __all__ = ["Columns", "Ticker", "decode_columns", "encode_columns"]
 
 Ticker = str | tuple[str, ...] | None
+_ValueT = TypeVar("_ValueT")
 
 
 @dataclass(slots=True)
@@ -105,9 +107,9 @@ def decode_columns(line: bytes, *, where: str) -> Columns:
             seq=_sums(stored.seq),
             stored_ns=_sums(stored.stored_ns),
             received_ns=_nullable_sums(stored.received_ns),
-            type=[stored.types[code] for code in stored.type],
-            ticker=[_ticker(stored.tickers[code]) for code in stored.ticker],
-            connection=[stored.connections[code] for code in stored.connection],
+            type=_looked_up(stored.types, stored.type),
+            ticker=_looked_up(list(map(_ticker, stored.tickers)), stored.ticker),
+            connection=_looked_up(stored.connections, stored.connection),
             frame_no=_nullable_sums(stored.frame_no),
             msg_id=stored.msg_id,
             newlines=stored.newlines,
@@ -135,6 +137,10 @@ def _ticker(stored: str | list[str] | None) -> Ticker:
     return tuple(stored) if isinstance(stored, list) else stored
 
 
+def _looked_up(distinct: list[_ValueT], codes: list[int]) -> list[_ValueT]:
+    return list(map(distinct.__getitem__, codes))
+
+
 def _dictionary(values: Sequence[Any]) -> tuple[list[Any], list[int]]:
     distinct = list(dict.fromkeys(values))
     if len(distinct) == 1:
@@ -148,8 +154,7 @@ def _deltas(values: list[int]) -> list[int]:
 
 
 def _sums(deltas: list[int]) -> list[int]:
-    total = 0
-    return [total := total + delta for delta in deltas]
+    return list(accumulate(deltas))
 
 
 def _nullable_deltas(values: list[int | None]) -> list[int | None]:
@@ -167,5 +172,7 @@ def _nullable_deltas(values: list[int | None]) -> list[int | None]:
 
 
 def _nullable_sums(deltas: list[int | None]) -> list[int | None]:
+    if None not in deltas:
+        return list(_sums(cast("list[int]", deltas)))
     total = 0
     return [None if delta is None else (total := total + delta) for delta in deltas]

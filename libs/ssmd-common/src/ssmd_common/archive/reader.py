@@ -7,7 +7,6 @@ reads like a sealed one. A segment that is sealed while it is read stays the sam
 from __future__ import annotations
 
 import datetime as dt
-import gzip
 import os
 import zlib
 from collections.abc import Collection, Iterator
@@ -16,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from isal import igzip
 
 from ssmd_common.archive.columns import Columns, Ticker, decode_columns
 from ssmd_common.archive.index import Block, Index, read_index
@@ -289,7 +290,8 @@ def _unpacked(member: bytes, offset: int, length: int, crc32: int, where: str) -
         raise ArchiveError(
             f"gzip member at byte {offset} is damaged", where=where, remedy="restore the file from a backup"
         )
-    return gzip.decompress(member)
+    data: bytes = igzip.decompress(member)  # type: ignore[no-untyped-call] # the package has types for a part
+    return data
 
 
 def open_segment(store: Store, day: DayKeys, stem: str, *, sealed: bool) -> Segment | None:

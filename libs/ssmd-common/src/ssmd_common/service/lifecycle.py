@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import structlog
 from typer.exceptions import Abort, TyperException
 
 from ssmd_common.errors import SsmdError
+from ssmd_common.service import logs
 from ssmd_common.service.redact import redact_text
 
 if TYPE_CHECKING:
@@ -154,6 +156,8 @@ def _tell(error: BaseException) -> int:
     unknown: list[BaseException] = []
     for leaf in _leaves(error):
         known.append(leaf) if isinstance(leaf, SsmdError) else unknown.append(leaf)
+    if unknown and not structlog.is_configured():
+        logs.configure(Path(sys.argv[0]).name)  # without it a traceback would show what its variables hold
     for leaf in unknown:
         log.error("service_failed", problem=str(leaf) or type(leaf).__name__, exc_info=leaf)
     for line in dict.fromkeys(str(leaf) for leaf in known):

@@ -95,6 +95,9 @@ app = typer.Typer()
 
 @app.command()
 def fail(kind: str, number: int = 0) -> None:
+    if kind == "early":
+        held = "what-a-variable-holds"
+        raise RuntimeError("a bug before anything is set up")
     logs.configure("ssmd-test")
     if kind == "config":
         raise ConfigError("no such feed", file="f.yaml", field="feed", remedy="name one")
@@ -159,6 +162,14 @@ def test_a_bug_exits_1_with_its_traceback_in_the_log() -> None:
     assert '"event": "service_failed"' in done.stderr
     assert "RuntimeError: a bug" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_bug_before_logs_are_set_up_shows_no_variables() -> None:
+    done = _app("fail", "early")
+    assert done.returncode == 1
+    assert "a bug before anything is set up" in done.stderr
+    assert done.stdout == ""
+    assert "what-a-variable-holds" not in done.stderr
 
 
 def test_ctrl_c_twice_still_ends_in_order() -> None:
