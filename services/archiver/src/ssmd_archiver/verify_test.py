@@ -6,6 +6,9 @@ import asyncio
 import threading
 from pathlib import Path
 
+import pytest
+
+from ssmd_archiver import workers
 from ssmd_archiver.testing import DATE, T0, archive, trades, verified
 from ssmd_archiver.verify import verify_feed
 from ssmd_common.archive.layout import list_days
@@ -51,3 +54,26 @@ async def test_a_clock_that_steps_back_over_midnight_breaks_no_chain(tmp_path: P
     await archive(tmp_path, stream)
     assert len(list_days(tmp_path, "kalshi")) == 2
     assert verified(tmp_path).records == 6
+
+
+async def test_several_processes_find_what_one_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await archive(tmp_path, trades(60))
+    first, *_, last = sorted((tmp_path / "kalshi" / DATE).glob("*.jsonl.gz"))
+    assert first != last
+    first.write_bytes(first.read_bytes()[:-1] + b"x")
+    last.unlink()
+    monkeypatch.setattr(workers, "_WORTHWHILE_BYTES", 0)
+    read: list[int] = []
+    with workers.worker_processes(2, 1) as pool:
+        assert pool is not None
+        report = verify_feed(tmp_path, "kalshi", workers=pool, progress=read.append)
+    assert {Path(finding.where).name for finding in report.findings} >= {first.name, f"{last.name[:6]}.index.jsonl"}
+    assert report == verify_feed(tmp_path, "kalshi")
+    assert sum(read) > 0
+
+
+def test_little_data_is_read_by_one_process() -> None:
+    with workers.worker_processes(8, 1 << 20) as pool:
+        assert pool is None
+    with workers.worker_processes(1, 1 << 40) as pool:
+        assert pool is None
