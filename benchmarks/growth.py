@@ -192,6 +192,7 @@ def main() -> int:
     """Print the table; write the picture and the figures where asked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), metavar="PART")
+    parser.add_argument("--most", type=int, metavar="N", help="leave out what grows further than that")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the table there, as PNG")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     options = parser.parse_args()
@@ -200,7 +201,7 @@ def main() -> int:
     rows = []
     for part in options.parts:
         measure, points = PARTS[part]
-        for point in points:
+        for point in points if options.most is None else [point for point in points if point <= options.most]:
             rows.append(measure(point))
             sys.stderr.write(f"{rows[-1]}\n")
     sys.stdout.write(f"{line}\n\n{report(rows)}")

@@ -52,10 +52,3 @@ def test_where_there_is_no_checkout_or_no_folder_for_the_figures_that_is_said(tm
         bench([], None, folder=tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="there is no folder"):
         bench([], tmp_path / "no" / "figures.json", folder=programs(tmp_path / "benchmarks"))
-
-
-def test_every_benchmark_has_its_program_beside_the_launcher() -> None:
-    root = Path(__file__).parents[5] / "benchmarks"
-    if not root.is_dir():
-        pytest.skip("no checkout around this test")
-    assert [name for name in Benchmark if not (root / f"{name}.py").is_file()] == []
