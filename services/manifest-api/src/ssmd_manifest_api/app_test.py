@@ -9,7 +9,7 @@ import httpx
 import msgspec
 import pytest
 
-from ssmd_common.archive.gaps import Gap
+from ssmd_common.archive.gaps import Gap, GapStatus
 from ssmd_common.archive.manifest import parse_manifest
 from ssmd_manifest_api.conftest import DAY, NOON_NS, Connect, at, stream_gap
 from ssmd_manifest_api.testing import Message, SampleDay, SampleSegment
@@ -134,6 +134,9 @@ async def test_a_malformed_parameter_is_422_and_named(client: httpx.AsyncClient,
         ("from=2026-11-23T07:16:00%2B01:00", ["0616"]),
         ("from=2026-11-23T07:16:00+01:00", ["0616"]),
         ("from=2026-11-24", []),
+        ("from=2026-11-23T06:15:10Z&to=2026-11-23T06:15:10Z", []),
+        ("from=2026-11-23T06:15:20Z&to=2026-11-23T06:15:10Z", []),
+        ("from=2026-11-23T06:15:10Z&to=2026-11-23T06:15:20Z", ["0615"]),
     ],
 )
 async def test_file_filters_compose(client: httpx.AsyncClient, query: str, names: list[str]) -> None:
@@ -225,6 +228,9 @@ async def test_gaps_are_filtered_by_layer_status_and_time(client: httpx.AsyncCli
         ("from=2026-11-23T06:16:01Z", 0),
         ("from=2026-11-23T06:16:00Z&to=2026-11-23T06:17:00Z", 1),
         ("from=2026-11-24", 0),
+        ("from=2026-11-23T06:16:00.5Z&to=2026-11-23T06:16:00.5Z", 0),
+        ("from=2026-11-23T06:16:00.6Z&to=2026-11-23T06:16:00.5Z", 0),
+        ("from=2026-11-23T06:16:00.5Z&to=2026-11-23T06:16:00.6Z", 1),
     ]:
         for path in ("/gaps/kalshi", "/gaps/kalshi/2026-11-23"):
             found = (await client.get(f"{path}?{query}")).json()["gaps"]
@@ -240,6 +246,37 @@ async def test_a_gap_of_two_days_is_listed_once_as_the_later_day_has_it(archive:
     async with connect(archive) as client:
         gaps = (await client.get("/gaps/kalshi")).json()["gaps"]
     assert [(gap["gap_id"], gap["end"]) for gap in gaps] == [("stream:100", "2026-11-24T00:00:01Z")]
+
+
+async def test_a_gap_that_is_not_over_reaches_into_every_later_range(archive: Path, connect: Connect) -> None:
+    later = SampleDay(archive, "kalshi", DAY + dt.timedelta(days=1))
+    begun = stream_gap("stream:200", at(6, 17), status=GapStatus.OPEN)
+    SampleDay(archive, "kalshi", DAY).seal(
+        SampleSegment("0618", at(6, 18), [Message(20, at(6, 18))], [msgspec.structs.replace(begun, end_ns=None)])
+    )
+    SampleDay(archive, "kalshi", DAY).write_manifest()
+    later.seal(SampleSegment("0000", 0, [Message(30, 5)]))
+    later.write_manifest()
+    async with connect(archive) as client:
+        listed = (await client.get("/gaps/kalshi?from=2026-11-24T00:00:00Z")).json()["gaps"]
+        records = await client.get("/records/kalshi?from=2026-11-24T00:00:00Z&to=2026-11-25")
+    assert [gap["gap_id"] for gap in listed] == ["stream:200"]
+    assert records.headers["ssmd-gaps"] == "1"
+
+
+@pytest.mark.parametrize("path", ["/manifests/kalshi", "/conditions/kalshi"])
+async def test_days_are_those_with_a_moment_in_the_range(client: httpx.AsyncClient, path: str) -> None:
+    for query, count in [
+        ("from=2026-11-23T12:00:00Z&to=2026-11-23T12:00:00.000000001Z", 1),
+        ("from=2026-11-23T12:00:00Z&to=2026-11-23T12:00:00Z", 0),
+        ("from=2026-11-23T12:00:00Z&to=2026-11-23T11:00:00Z", 0),
+        ("from=2026-11-23T23:59:59.999999999Z", 1),
+        ("from=2026-11-24", 0),
+        ("to=2026-11-23T01:00:00%2B01:00", 0),
+        ("to=2026-11-23T01:00:00.5%2B01:00", 1),
+    ]:
+        listing = (await client.get(f"{path}?{query}")).json()
+        assert len(listing.get("days", listing.get("conditions"))) == count, query
 
 
 def _until_next_day(gap: Gap) -> Gap:

@@ -269,7 +269,15 @@ class Catalog:
         """List the gaps of these days, each once as its latest day has it, by start."""
         latest: dict[str, GapEntry] = {}
         for date in sorted(dates):
-            summary = self._summaries.get(DayKeys(feed, date).manifest) if self._touches(date, wanted) else None
+            start_ns = day_start_ns(date)
+            if wanted.to_ns is not None and start_ns >= wanted.to_ns:
+                break
+            try:
+                summary = self._summaries.get(DayKeys(feed, date).manifest)
+            except ArchiveError:
+                if wanted.from_ns is not None and start_ns + DAY_NS <= wanted.from_ns:
+                    continue  # an earlier day could only add a gap that is not over, listed where it was seen last
+                raise
             if summary is not None:
                 latest.update((gap.gap_id, gap) for gap in summary.gaps)
         found = (gap for gap in latest.values() if wanted.wants(gap))
@@ -317,12 +325,6 @@ class Catalog:
         return tuple(
             (start, end) for start, end, _ in quiet_times(self._calendars[feed], start_ns, start_ns + DAY_NS)
         )
-
-    def _touches(self, date: dt.date, wanted: GapFilter) -> bool:
-        start_ns = day_start_ns(date)
-        if wanted.from_ns is not None and start_ns + DAY_NS <= wanted.from_ns:
-            return False
-        return wanted.to_ns is None or start_ns < wanted.to_ns
 
     def _known(self, feed: str, date: dt.date) -> tuple[DayFacts, Summary | None]:
         try:

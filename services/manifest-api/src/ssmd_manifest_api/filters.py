@@ -11,6 +11,14 @@ from ssmd_common.archive.times import DAY_NS, day_start_ns, from_rfc3339
 
 __all__ = ["DayFilter", "GapFilter", "SegmentFilter"]
 
+_FOREVER_NS = 2**63
+
+
+def _meet(start_ns: int, end_ns: int, from_ns: int | None, to_ns: int | None) -> bool:
+    """Tell whether ``[start_ns, end_ns)`` has a moment in ``[from_ns, to_ns)``; an empty range has none."""
+    first_ns = start_ns if from_ns is None else max(start_ns, from_ns)
+    return first_ns < (end_ns if to_ns is None else min(end_ns, to_ns))
+
 
 @dataclass(frozen=True, slots=True)
 class SegmentFilter:
@@ -25,9 +33,9 @@ class SegmentFilter:
         """Tell whether a segment's types and span are wanted."""
         if self.types and not any(name in entry.records_by_type for name in self.types):
             return False
-        if self.from_ns is not None and from_rfc3339(entry.end) < self.from_ns:
-            return False
-        return self.to_ns is None or from_rfc3339(entry.start) < self.to_ns
+        if self.from_ns is None and self.to_ns is None:
+            return True
+        return _meet(from_rfc3339(entry.start), from_rfc3339(entry.end) + 1, self.from_ns, self.to_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +51,11 @@ class GapFilter:
         """Tell whether a gap is wanted; one without an end reaches to the end of time."""
         if (self.layers and gap.layer not in self.layers) or (self.statuses and gap.status not in self.statuses):
             return False
-        if self.to_ns is not None and from_rfc3339(gap.start) >= self.to_ns:
-            return False
-        if self.from_ns is None or gap.end is None:
+        if self.from_ns is None and self.to_ns is None:
             return True
-        return max(from_rfc3339(gap.end), from_rfc3339(gap.start) + 1) > self.from_ns
+        start_ns = from_rfc3339(gap.start)
+        end_ns = _FOREVER_NS if gap.end is None else max(from_rfc3339(gap.end), start_ns + 1)
+        return _meet(start_ns, end_ns, self.from_ns, self.to_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +68,7 @@ class DayFilter:
 
     def wants(self, date: dt.date, condition: str) -> bool:
         """Tell whether a day is wanted."""
-        start_ns = day_start_ns(date)
         if self.conditions and condition not in self.conditions:
             return False
-        if self.from_ns is not None and start_ns + DAY_NS <= self.from_ns:
-            return False
-        return self.to_ns is None or start_ns < self.to_ns
+        start_ns = day_start_ns(date)
+        return _meet(start_ns, start_ns + DAY_NS, self.from_ns, self.to_ns)

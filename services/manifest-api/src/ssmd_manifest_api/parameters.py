@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from typing import Annotated, Any
+from collections import Counter
+from typing import Annotated, Any, get_origin
 
 from fastapi import Path, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -122,22 +123,20 @@ FilesCursor = _cursor(FILES)
 
 
 async def known_parameters(request: Request) -> None:
-    """Refuse a query parameter that the route does not have: a misspelt filter would seem to filter.
+    """Refuse a query parameter that the route does not have, or not so often: what is left out would seem to count.
 
     Raises:
         RequestValidationError: It names each of them.
     """
     route = request.scope["route"]
     assert isinstance(route, APIRoute)  # noqa: S101 - a dependency of no other
-    known = [field.alias for field in route.dependant.query_params]
-    errors = [
-        {
-            "loc": ("query", name),
-            "msg": f"no such parameter; there is {', '.join(known) or 'none'}",
-            "type": "unknown",
-        }
-        for name in dict.fromkeys(request.query_params)
-        if name not in known
-    ]
+    lists = {field.alias: get_origin(field.field_info.annotation) is list for field in route.dependant.query_params}
+    errors: list[dict[str, object]] = []
+    for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if name not in lists:
+            message = f"no such parameter; there is {', '.join(lists) or 'none'}"
+            errors.append({"loc": ("query", name), "msg": message, "type": "unknown"})
+        elif times > 1 and not lists[name]:
+            errors.append({"loc": ("query", name), "msg": "say it once", "type": "repeated"})
     if errors:
         raise RequestValidationError(errors)

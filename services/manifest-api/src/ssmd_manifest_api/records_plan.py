@@ -17,7 +17,7 @@ from ssmd_common.archive.layout import DayKeys
 from ssmd_common.archive.manifest import GapEntry
 from ssmd_common.archive.reader import Segment
 from ssmd_common.archive.selection import Extent, Position, Selection, extent_of_block, extent_of_entry, joined
-from ssmd_common.archive.times import DAY_NS, day_start_ns, from_rfc3339
+from ssmd_common.archive.times import day_start_ns, from_rfc3339
 from ssmd_common.errors import ArchiveError
 from ssmd_manifest_api.catalog import Catalog
 
@@ -116,11 +116,12 @@ class FeedRecords:
             within: The times of it.
             before: Only such gaps of the stream as begin before this place.
         """
+        if selection.empty:
+            return []
         latest: dict[str, GapEntry] = {}
         for date in self._dates:
-            start_ns = day_start_ns(date)
-            if _apart(start_ns, start_ns + DAY_NS, within):
-                continue
+            if within.to_ns is not None and day_start_ns(date) > within.to_ns:
+                continue  # earlier days count: a gap that is not over is listed where it was seen last
             try:
                 latest.update((gap.gap_id, gap) for gap in self._catalog.overview(self._feed, date)[1])
             except ArchiveError:

@@ -188,6 +188,12 @@ async def test_a_parameter_no_route_has_is_refused_by_name(client: httpx.AsyncCl
     assert [error["parameter"] for error in answer.json()["errors"]] == ["layers", "form"]
 
 
+async def test_a_parameter_that_counts_once_is_refused_where_it_comes_twice(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/gaps/kalshi?from=2026-11-23&from=2026-11-24&layer=stream&layer=archive")
+    assert answer.status_code == 422
+    assert [error["parameter"] for error in answer.json()["errors"]] == ["from"]
+
+
 async def test_days_come_in_pages_that_new_days_do_not_move(archive: Path, connect: Connect) -> None:
     for number in range(1, 5):
         day = SampleDay(archive, "kalshi", DAY + dt.timedelta(days=number))

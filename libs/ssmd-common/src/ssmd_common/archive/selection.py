@@ -132,9 +132,14 @@ class Selection:
         """Whether it asks for a range of time."""
         return self.from_ns is not None or self.to_ns is not None
 
+    @property
+    def empty(self) -> bool:
+        """Whether a range of it has nothing between its ends, so that no record can be wanted."""
+        return _is_empty(self.from_seq, self.to_seq) or _is_empty(self.from_ns, self.to_ns)
+
     def may_hold(self, extent: Extent) -> bool:
         """Tell whether a part of the archive may hold a wanted record."""
-        if not self._reaches(extent.first, extent.last):
+        if self.empty or not self._reaches(extent.first, extent.last):
             return False
         span = self._span(extent)
         if self.timed and span is not None and not self._meets(span):
@@ -204,6 +209,10 @@ class Selection:
             and (self.from_ns is None or ns >= self.from_ns)
             and (self.to_ns is None or ns < self.to_ns)
         )
+
+
+def _is_empty(first: int | None, end: int | None) -> bool:
+    return first is not None and end is not None and first >= end
 
 
 def _may_meet(wanted: frozenset[str] | None, there: Collection[str] | None) -> bool:
