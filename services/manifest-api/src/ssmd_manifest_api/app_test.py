@@ -161,6 +161,14 @@ async def test_a_segment_is_downloaded_as_it_is_stored(client: httpx.AsyncClient
     assert len(gzip.decompress(answer.content).splitlines()) == 2
 
 
+async def test_head_tells_of_the_whole_file_whatever_range_is_named(client: httpx.AsyncClient) -> None:
+    path = "/files/kalshi/2026-11-23/0615.jsonl.gz"
+    whole = await client.head(path)
+    for form in ("bytes=0-1", "bytes=99999999-"):
+        head = await client.head(path, headers={"Range": form})
+        assert (head.status_code, head.headers["content-length"]) == (200, whole.headers["content-length"])
+
+
 async def test_a_range_of_a_segment_is_sent(client: httpx.AsyncClient, archive: Path) -> None:
     path = "/files/kalshi/2026-11-23/0615.jsonl.gz"
     stored = (archive / "kalshi/2026-11-23/0615.jsonl.gz").read_bytes()
@@ -313,6 +321,7 @@ async def test_an_unknown_path_and_a_writing_method_are_problems_too(client: htt
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         answer = await client.request(method, "/manifests/kalshi/2026-11-23")
         assert (answer.status_code, answer.headers["content-type"]) == (405, PROBLEM)
+        assert answer.headers["allow"] == "GET, HEAD"
 
 
 async def test_head_answers_wherever_get_does(client: httpx.AsyncClient) -> None:

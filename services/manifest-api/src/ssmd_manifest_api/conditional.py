@@ -55,9 +55,8 @@ def validators(etag: str, modified_ns: int, cache: str) -> dict[str, str]:
 
 def not_modified(headers: Mapping[str, str], etag: str) -> bool:
     """Tell whether a request has what ``etag`` names: compared weakly, as RFC 9110 asks for If-None-Match."""
-    known = headers.get("if-none-match")
-    if known is None:
-        return False
+    # A list may come in several lines, and `get` would give one of them.
+    known = ", ".join(value for name, value in headers.items() if name == "if-none-match")
     return known.strip() == "*" or etag in _TAG.findall(known)
 
 

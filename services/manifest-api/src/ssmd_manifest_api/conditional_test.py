@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from starlette.datastructures import Headers
 
 from ssmd_manifest_api.conditional import ByteRange, Unsatisfiable, not_modified, wanted_range
 
@@ -27,6 +28,12 @@ ETAG = '"abc"'
 def test_what_the_caller_has_is_not_sent_again(header: str | None, *, known: bool) -> None:
     headers = {} if header is None else {"if-none-match": header}
     assert not_modified(headers, ETAG) is known
+
+
+def test_a_list_in_several_lines_is_one_list() -> None:
+    lines = Headers(raw=[(b"if-none-match", b'"x"'), (b"if-none-match", b'"abc"'), (b"if-none-match", b'"y"')])
+    assert not_modified(lines, ETAG)
+    assert not not_modified(lines, '"z"')
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,8 @@ def download(request: Request, catalog: CatalogDep, feed: FeedPath, date: DatePa
         return Response(status_code=304, headers=headers)
     size = file.stat.size
     try:
-        part = wanted_range(request.headers, etag, size)
+        # RFC 9110 defines ranges for GET alone.
+        part = wanted_range(request.headers, etag, size) if request.method == "GET" else None
     except Unsatisfiable:
         raise ProblemError(
             416,

@@ -152,6 +152,8 @@ async def _on_http(request: Request, error: Exception) -> Response:
         request, error.status_code, title.lower().replace(" ", "-"), title, f"{title}: {request.url.path}"
     )
     response.headers.update(error.headers or {})
+    if "allow" in response.headers:
+        response.headers["Allow"] = "GET, HEAD"  # of every route, though the framework names the first method alone
     return response
 
 
