@@ -106,7 +106,7 @@ async def serve(
     )
     server = _Server(settings)
     bound = Address(address.host, listener.getsockname()[1])
-    log.info("listening", url=f"http://{bound}", data=str(data), tokens=[token.name for token in config.tokens])
+    log.info("listening", url=f"http://{bound}", data=str(data), readers=[token.name for token in config.tokens])
 
     async def end_when_asked() -> None:
         await stop.wait()

@@ -22,6 +22,9 @@ GRANT = "ssmd.grant"
 _OPEN_PATHS = frozenset({"/health", "/ready", "/metrics"})
 """For probes and Prometheus: they name no feed."""
 
+_OPEN_FOLDER = "/static/"
+"""Style and icon of the pages: the page that asks for a token has them too."""
+
 _HEADERS: Final = (
     (
         b"content-security-policy",
@@ -77,7 +80,7 @@ class SecuredApp:
             self._traffic.escaped("path")
             raise ProblemError(404, "not-found", "No such path", "the path leads out of what is served here")
         grant = self._guard.grant(scope["headers"])
-        if grant is None and scope["path"] not in _OPEN_PATHS:
+        if grant is None and not _is_open(scope["path"]):
             raise ProblemError(
                 401,
                 "token-required",
@@ -98,3 +101,7 @@ class SecuredApp:
             for name, value in headers
         ]
         return [*private, *added]
+
+
+def _is_open(path: str) -> bool:
+    return path in _OPEN_PATHS or path.startswith(_OPEN_FOLDER)

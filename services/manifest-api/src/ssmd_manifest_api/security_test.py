@@ -73,6 +73,18 @@ async def test_probes_and_metrics_need_no_token_and_name_no_feed(guarded: httpx.
         assert "kalshi" not in answer.text
 
 
+async def test_the_page_that_asks_for_a_token_has_its_style(guarded: httpx.AsyncClient) -> None:
+    page = await guarded.get("/", headers={"Accept": "text/html"})
+    assert page.status_code == 401
+    assert "`" not in page.text
+    files = re.findall(r'href="(/static/[^"]+)"', page.text)
+    assert len(files) == 2
+    for path in files:
+        assert (await guarded.get(path)).status_code == 200
+    for path in ("/static", "/static/nothing.css", "/static/../manifests"):
+        assert (await guarded.get(path)).status_code in (401, 404)
+
+
 @pytest.mark.parametrize("path", [path for path in PATHS if "kalshi" in path])
 async def test_a_feed_outside_of_the_tokens_scope_is_not_there(guarded: httpx.AsyncClient, path: str) -> None:
     if path != "/records/kalshi":

@@ -25,6 +25,7 @@ class CertificateView:
 
     Attributes:
         balanced: Nothing is unaccounted for.
+        counted: Some frame has a number; else there is nothing to balance.
         final: The day gains no more segments.
         came: The lines of what came in.
         became: The lines of what became of it; their sum is that of ``came``.
@@ -33,6 +34,7 @@ class CertificateView:
     """
 
     balanced: bool
+    counted: bool
     final: bool
     came: list[Row]
     became: list[Row]
@@ -53,6 +55,7 @@ def certificate_view(certificate: Certificate) -> CertificateView:
     ]
     return CertificateView(
         balanced=certificate.balanced,
+        counted=any(count for _, count in came) or not certificate.records_without_frame,
         final=certificate.state == "final",
         came=_rows(came, ""),
         became=_rows(became, "="),

@@ -74,3 +74,9 @@ async def test_the_page_shows_the_certificate_the_api_gives(client: httpx.AsyncC
     document = (await client.get("/manifests/kalshi/2026-11-23/certificate")).json()
     assert re.findall(r'<code class="root">([0-9a-f]{64})</code>', page) == [document["root"]]
     assert ("not balanced" not in page) == document["balanced"]
+
+
+def test_a_publisher_that_numbers_no_frames_balances_nothing() -> None:
+    assert not certificate_view(certificate(without_frame=7)).counted
+    assert certificate_view(certificate()).counted
+    assert certificate_view(certificate(received=1, archived=1, without_frame=7)).counted

@@ -112,7 +112,7 @@ def _operation(
             Parameter(
                 name=parameter["name"],
                 place=parameter["in"],
-                kind=_kind(document, parameter.get("schema", {})),
+                kind=_kind(document, parameter.get("schema", {})).removesuffix(" or null"),  # no request says null
                 required=parameter.get("required", False),
                 description=parameter.get("description", ""),
             )

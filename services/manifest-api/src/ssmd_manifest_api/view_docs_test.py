@@ -65,7 +65,7 @@ def test_parameters_and_answers_say_their_type() -> None:
     assert [(one.name, one.place, one.kind) for one in operation().parameters][-1] == (
         "limit",
         "query",
-        "integer or null",
+        "integer",
     )
     assert [(answer.status, answer.description) for answer in operation().answers] == [
         ("200", "The answer"),
