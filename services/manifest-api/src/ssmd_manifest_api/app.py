@@ -45,7 +45,8 @@ _EXPOSED = (
 
 _DESCRIPTION = """What an archive of market data holds and what it misses: manifests, files and gaps, read-only.
 
-Times are RFC 3339 UTC, ranges half-open, empty lists `[]`. Problems are documents of RFC 9457."""
+Times are RFC 3339 UTC, ranges half-open, empty lists `[]`. Problems are documents of RFC 9457.
+Where the server knows tokens, send one as `Authorization: Bearer TOKEN`; without, the answer is 401."""
 
 
 def create_app(

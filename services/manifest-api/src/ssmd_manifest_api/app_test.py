@@ -144,6 +144,24 @@ async def test_file_filters_compose(client: httpx.AsyncClient, query: str, names
     assert [file["name"].removesuffix(".jsonl.gz") for file in listing["files"]] == names
 
 
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("", 1),
+        ("to=2026-11-23T06:17:00Z", 0),
+        ("to=2026-11-23T06:17:00.000000001Z", 1),
+        ("from=2026-11-23T09:00:00Z", 1),
+        ("from=2026-11-23T09:00:00Z&to=2026-11-23T09:00:00Z", 0),
+        ("type=none&ticker=none", 1),
+    ],
+)
+async def test_the_open_segment_is_listed_where_it_may_still_hold_what_is_wanted(
+    client: httpx.AsyncClient, query: str, count: int
+) -> None:
+    listing = (await client.get(f"/files/kalshi/2026-11-23?{query}")).json()
+    assert len(listing["open"]) == count
+
+
 async def test_a_listing_shows_the_open_segment_beside_the_sealed_files(client: httpx.AsyncClient) -> None:
     listing = (await client.get("/files/kalshi/2026-11-23")).json()
     assert [(part["name"], part["records"]) for part in listing["open"]] == [("0617.jsonl.gz", 1)]

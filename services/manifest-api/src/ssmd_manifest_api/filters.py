@@ -11,7 +11,8 @@ from ssmd_common.archive.times import DAY_NS, day_start_ns, from_rfc3339
 
 __all__ = ["DayFilter", "GapFilter", "SegmentFilter"]
 
-_FOREVER_NS = 2**63
+_FOREVER_NS = 2**68
+"""After the last time that RFC 3339 can write."""
 
 
 def _meet(start_ns: int, end_ns: int, from_ns: int | None, to_ns: int | None) -> bool:
@@ -36,6 +37,10 @@ class SegmentFilter:
         if self.from_ns is None and self.to_ns is None:
             return True
         return _meet(from_rfc3339(entry.start), from_rfc3339(entry.end) + 1, self.from_ns, self.to_ns)
+
+    def may_cover(self, first_ns: int | None) -> bool:
+        """Tell whether a segment that goes on from its first message, at ``first_ns``, may hold wanted ones."""
+        return _meet(0 if first_ns is None else first_ns, _FOREVER_NS, self.from_ns, self.to_ns)
 
 
 @dataclass(frozen=True, slots=True)

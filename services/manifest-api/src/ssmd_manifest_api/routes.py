@@ -162,7 +162,11 @@ def list_files(
     known_day(catalog, feed, date)
     wanted = SegmentFilter(types=types, tickers=tickers, from_ns=from_ns, to_ns=to_ns)
     files, following = FILES.page(catalog.segments(feed, date, wanted), cursor=cursor, limit=limit)
-    opened = [models.OpenEntry.model_validate(open_document(part)) for part in catalog.open_segments(feed, date)]
+    opened = [
+        models.OpenEntry.model_validate(open_document(part))
+        for part in catalog.open_segments(feed, date)
+        if wanted.may_cover(part.first_ns)
+    ]
     listed = [_listed(entry, feed, date.isoformat()) for entry in files]
     return _json(models.FileList(feed=feed, date=date, files=listed, open=opened, next=following))
 
