@@ -79,6 +79,7 @@ async def test_a_day_before_its_first_seal_is_pending_and_tells_what_is_durable(
     [
         ("/manifests/kalsi", ["kalshi"]),
         ("/manifests/kalsi/2026-11-23", ["kalshi"]),
+        ("/manifests/KRAKEN", ["kraken"]),
         ("/manifests/kalshi/2026-11-20", ["2026-11-23"]),
         ("/files/kalshi/2026-11-20", ["2026-11-23"]),
         ("/gaps/kalshi/2026-11-20", ["2026-11-23"]),

@@ -102,7 +102,10 @@ def open_document(segment: OpenSegment) -> dict[str, object]:
 
 
 def _alike(name: str, known: list[str]) -> list[str]:
-    return difflib.get_close_matches(name, known, n=_NEAREST, cutoff=0.4) or known[:_NEAREST]
+    """Return the names most like one, whatever their case; where none is, those that come first."""
+    folded = {other.casefold(): other for other in known}
+    near = difflib.get_close_matches(name.casefold(), folded, n=_NEAREST, cutoff=0.4)
+    return [folded[other] for other in near] or known[:_NEAREST]
 
 
 def _detail(problem: str, nearest: list[str]) -> str:

@@ -27,6 +27,13 @@ async def test_the_feeds_lead_to_calendars_and_these_to_days(client: httpx.Async
     assert (await client.get("/feeds", follow_redirects=True)).status_code == 200
 
 
+async def test_a_year_without_a_day_says_so_and_leads_back(client: httpx.AsyncClient) -> None:
+    text = (await client.get("/feeds/kalshi?year=1999")).text
+    assert "no day of that year" in text
+    assert "/feeds/kalshi" in links(text)
+    assert "no day of that year" not in (await client.get("/feeds/kalshi?year=2026")).text
+
+
 async def test_every_link_of_a_page_leads_somewhere(client: httpx.AsyncClient) -> None:
     pages = ["/", "/feeds/kalshi", "/feeds/kalshi/2026-11-23", "/feeds/kraken/2026-11-23", "/docs"]
     for page in pages:
