@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from ssmd_archiver.archiver import BLOCK_BYTES, BLOCK_MESSAGES
 from ssmd_archiver.disk import Disk
-from ssmd_archiver.testing import DATE, SESSION, T0, Stream, archive
+from ssmd_archiver.testing import DATE, SESSION, T0, Stream, archive, start
 from ssmd_common import events
 from ssmd_common.archive.index import Block
 from ssmd_common.archive.layout import list_days
 from ssmd_common.archive.reader import day_segments
 
+_WRITES = ("write", "writev", "pwrite")
+_SYNCS = ("fsync", "fdatasync")
+_OTHERS = ("open", "stat", "rename", "replace")
 FRAME = b'{"type":"trade","sid":1,"seq":1,"msg":"' + b"x" * 260 + b'"}'
 
 
@@ -77,3 +85,50 @@ async def test_a_quiet_block_without_a_record_costs_one_sync(tmp_path: Path) -> 
     await archive(tmp_path, stream, batch=1, commit_every=1, seal=False, disk=disk)
     assert disk.syncs == {"index.jsonl": 1 + 5}
     assert (tmp_path / "kalshi" / DATE / "_open").is_dir()
+
+
+async def test_a_block_costs_three_writes_and_three_syncs_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archiver = start(tmp_path, 3_600)
+    messages = _stream(20_000).deliver(0)
+    expected, _ = await archiver.take_in(messages[:1], 1)
+    await archiver.commit()
+    calls: Counter[str] = Counter()
+
+    def counting(name: str) -> None:
+        real = getattr(os, name)
+
+        def count(*arguments: object) -> object:
+            calls[name] += 1
+            return real(*arguments)
+
+        monkeypatch.setattr(os, name, count)
+
+    for name in (*_WRITES, *_SYNCS, *_OTHERS):
+        counting(name)
+    await archiver.take_in(messages[1:], expected)
+    await archiver.commit()
+    monkeypatch.undo()
+    blocks = len(_blocks(tmp_path)) - 1
+    assert blocks >= 5
+    written, synced = (sum(calls.pop(name, 0) for name in names) for names in (_WRITES, _SYNCS))
+    assert (written, synced, dict(calls)) == (3 * blocks, 3 * blocks, {})
+    await archiver.close(seal=True)
+
+
+async def test_messages_that_are_durable_leave_nothing_in_memory(tmp_path: Path) -> None:
+    archiver = start(tmp_path, 3_600)
+    stream = _stream(60_000)
+    kept = []
+    for first in range(0, 60_000, 20_000):
+        messages = stream.deliver(first)[:20_000]
+        await archiver.take_in(messages, 1)
+        await archiver.commit()
+        assert archiver.position.seq == first + 20_000
+        del messages
+        gc.collect()
+        kept.append(sys.getallocatedblocks())
+    await archiver.close(seal=False)
+    # 20,000 messages more cost what a few blocks' summaries do: far less than one object for every ten of them.
+    assert kept[2] - kept[1] < 2_000

@@ -357,3 +357,23 @@ async def test_acknowledgements_that_stay_away_end_in_a_new_connection(nats_serv
             await idle(b)
             assert (count, b.ledger.through(1)) == (2, 20)
             assert await stored_frames(b.nc) == list(range(1, 21))
+
+
+async def test_messages_that_wait_together_leave_in_one_write(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench(nats_server, window=2_000) as at:
+        await at.put(1)
+        assert await at.publisher.drained(10)
+        blocks: list[bytes] = []
+        write = at.nc.write_block
+
+        async def noting(block: bytes) -> None:
+            blocks.append(block)
+            await write(block)
+
+        monkeypatch.setattr(at.nc, "write_block", noting)
+        await at.put(1_000)
+        assert await at.publisher.drained(10)
+    assert sum(block.count(b"HPUB ") for block in blocks) == 1_000
+    assert len(blocks) == 2, "512 messages at most are one block"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 from typing import Any
 
 from hypothesis import given
@@ -59,3 +61,25 @@ def test_messages_arrive_whole_and_in_order_however_the_socket_cuts_them(
 
     asyncio.run(feed())
     assert client.heard == sent
+
+
+def test_a_read_of_many_messages_is_one_call_and_five_objects_a_message() -> None:
+    calls: list[int] = []
+    kept: list[object] = []
+    client = NatsClient()
+
+    def take(messages: list[Any]) -> None:
+        calls.append(len(messages))
+        kept.extend(messages)
+
+    client._raw[1] = take
+    count = 2_000
+    headers = b"NATS/1.0\r\nA: b\r\n\r\n"
+    read = count * on_the_wire((1, b"prod.kalshi.json.trade.A", b"$JS.ACK.S.C.1.1.1.1.1", headers, b"{}" * 99))
+    gc.collect()
+    before = sys.getallocatedblocks()
+    asyncio.run(client._ps.parse(read))
+    gc.collect()
+    assert calls == [count]
+    # Subject, reply, headers and payload, and what holds them; a few more for the loop itself.
+    assert (sys.getallocatedblocks() - before) / count < 5.5
