@@ -42,7 +42,8 @@ SIZES_BYTES = 400 << 20
 DAYS = (1, 10, 100, 1_000)
 SEGMENTS_A_DAY = 24
 MARKETS = (10, 100, 1_000, 5_000)
-BACKLOGS = (50_000, 200_000, 1_000_000)
+BACKLOGS = (50_000, 200_000, 1_000_000, 7_200_000)
+"""The last is an hour's outage at 2,000 frames a second."""
 
 
 @dataclass(frozen=True, slots=True)
