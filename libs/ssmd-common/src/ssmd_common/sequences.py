@@ -41,7 +41,7 @@ class SequenceRepeat:
 
     Attributes:
         key: What the sequence belongs to.
-        highest_seq: Highest number received so far; it stays.
+        highest_seq: Highest number received before it.
         seq: The number that came.
         was_missing: Whether it fills part of a gap found before.
         healed: The ``after_seq`` of each gap of which nothing is missing any more.
@@ -105,10 +105,11 @@ class SequenceTracker:
             self._highest[key] = (last, at_ns)
             return self._gap(key, highest, first, highest_ns)
         if last > highest:
-            # A range that overlaps what is known and goes on: nothing is missing.
+            # A range that overlaps what is known and goes on: nothing is missing, and some of it may have been.
             self._highest[key] = (last, at_ns)
-            return None
         was_missing, healed = self._fill(key, first, last)
+        if last > highest and not was_missing:
+            return None
         return SequenceRepeat(key, highest, first, was_missing, healed)
 
     def highest(self, key: str) -> int | None:

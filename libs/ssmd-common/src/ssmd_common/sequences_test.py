@@ -33,6 +33,14 @@ def test_a_range_continues_where_the_last_one_ended() -> None:
     assert tracker.highest("btcusdt") == 130
 
 
+def test_a_range_that_goes_on_and_covers_what_was_missing_fills_it() -> None:
+    tracker = SequenceTracker()
+    tracker.observe("k", 1, 10)
+    assert tracker.observe("k", 15, 20) == SequenceGap("k", 10, 15, 4, 0)
+    assert tracker.observe("k", 11, 25) == SequenceRepeat("k", 20, 11, was_missing=True, healed=(10,))
+    assert (tracker.highest("k"), tracker.missing("k")) == (25, [])
+
+
 def test_holes_of_the_exchange_are_nothing_yet_a_number_that_repeats_or_goes_back_is_found() -> None:
     tracker = SequenceTracker(leaves_holes=True)
     assert tracker.observe("BTC-USD", 10) is None

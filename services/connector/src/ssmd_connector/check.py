@@ -47,12 +47,13 @@ def check(feed: Feed, env: Environment | None, frames: Path | None, *, as_json: 
         raise ConfigError("tells of frames, and none are given", field="--json", remedy="add --frames FILE")
     require_feed_supported(feed, today())
     plan = None if env is None else Plan.of(feed, env)
-    out = Console(highlight=False, soft_wrap=True, stderr=as_json)
+    # What exchanges send is neither markup nor emoji, `17:A:` among it.
+    out = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, stderr=as_json)
     if plan is not None:
         _print_plan(plan, out)
     else:
         version, venue = version_in_force(feed, today()).version, feed.websocket_settings().venue
-        out.print(f"feed {feed.name}, version {version}, venue {venue}", markup=False)
+        out.print(f"feed {feed.name}, version {version}, venue {venue}")
     if frames is None:
         out.print("ok" if plan is not None else "ok; add --env to check where it is captured")
         return 0
@@ -68,22 +69,22 @@ def check(feed: Feed, env: Environment | None, frames: Path | None, *, as_json: 
 
 def _print_plan(plan: Plan, out: Console) -> None:
     for line in warnings(plan.feed, plan.env, plan.environ):
-        out.print(f"warning: {line}", markup=False)
+        out.print(f"warning: {line}")
     keys = plan.check_keys()
     plan.env.transport.with_secrets(plan.environ)
     subjects, transport = plan.env.subjects(), plan.env.transport
     in_force = version_in_force(plan.feed, today())
-    out.print(f"feed {plan.feed.name}, version {in_force.version}, venue {plan.settings.venue}", markup=False)
-    out.print(f"connects to {plan.url()}" + (f" with the key of {keys}" if keys else ""), markup=False)
+    out.print(f"feed {plan.feed.name}, version {in_force.version}, venue {plan.settings.venue}")
+    out.print(f"connects to {plan.url()}" + (f" with the key of {keys}" if keys else ""))
     if plan.discovery is not None:
-        out.print(f"looks for {plan.discovery} at {plan.rest_url()}", markup=False)
-    out.print(f"publishes to {subjects.data_filter} and {subjects.capture_filter}", markup=False)
-    out.print(f"stream {transport.stream} at {transport.url}, as instance {plan.instance}", markup=False)
+        out.print(f"looks for {plan.discovery} at {plan.rest_url()}")
+    out.print(f"publishes to {subjects.data_filter} and {subjects.capture_filter}")
+    out.print(f"stream {transport.stream} at {transport.url}, as instance {plan.instance}")
 
 
 def _print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], out: Console) -> None:
     """Print columns as wide as they need, never cut: numbers to the right, all else to the left."""
-    lines = [[str(cell) for cell in row] for row in rows]
+    lines = [[_plain(str(cell)) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(columns, *lines, strict=True)]
     numeric = [all(cell.isdigit() for cell in column) for column in zip(*lines, strict=True)] or [False] * len(
         columns
@@ -91,7 +92,7 @@ def _print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], out: 
     for line in (columns, *lines):
         cells = zip(line, widths, numeric, strict=True)
         text = "  ".join(cell.rjust(width) if right else cell.ljust(width) for cell, width, right in cells)
-        out.print(text.rstrip(), markup=False)
+        out.print(text.rstrip())
 
 
 def _print_routing(routing: Routing, out: Console) -> None:
@@ -105,17 +106,17 @@ def _print_routing(routing: Routing, out: Console) -> None:
         _print_sequences(routing, out)
     out.print()
     if routing.unknown:
-        out.print(f"types this venue does not know, published under their own names: {', '.join(routing.unknown)}")
+        names = _plain(", ".join(routing.unknown))
+        out.print(f"types this venue does not know, published under their own names: {names}")
     if routing.unverifiable:
-        names = ", ".join(routing.unverifiable)
-        out.print(f"unverifiable, without numbers that show a loss at the exchange: {names}", markup=False)
+        names = _plain(", ".join(routing.unverifiable))
+        out.print(f"unverifiable, without numbers that show a loss at the exchange: {names}")
     _print_findings("sequence", routing.breaks, out)
     _print_findings("not routed", routing.lost, out)
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(routing.kinds.items()))
     gaps = sum(sequence.gaps for sequence in routing.sequences.values())
     out.print(
         f"{routing.frames} frames: {kinds or 'none'}; sequence gaps: {gaps}; not routed: {len(routing.lost)}",
-        markup=False,
     )
 
 
@@ -133,13 +134,18 @@ def _print_sequences(routing: Routing, out: Console) -> None:
 
 def _print_findings(title: str, findings: Sequence[Finding], out: Console) -> None:
     for finding in findings[:_FINDINGS_SHOWN]:
-        out.print(f"{title}: line {finding.line}: {finding.text}", markup=False)
+        out.print(f"{title}: line {finding.line}: {_plain(finding.text)}")
     _print_rest(len(findings) - _FINDINGS_SHOWN, "findings", out)
 
 
 def _print_rest(rest: int, what: str, out: Console) -> None:
     if rest > 0:
-        out.print(f"… and {rest} more {what}; --json tells all", markup=False)
+        out.print(f"… and {rest} more {what}; --json tells all")
+
+
+def _plain(text: str) -> str:
+    """Return text of a frame so that it shows what it holds and does nothing to a terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def _few(names: Iterable[str]) -> str:

@@ -55,6 +55,15 @@ def test_check_routes_recorded_frames_and_names_the_rest(tmp_path: Path) -> None
     assert "not routed: line 2: JSON is malformed: invalid character (byte 4): not json" in done.stdout
 
 
+def test_check_shows_what_a_frame_holds_and_nothing_it_asks_of_the_terminal(tmp_path: Path) -> None:
+    frames = tmp_path / "frames.jsonl"
+    frames.write_text('{"type":"[/b]:A:","symbol":"\\u001b[2J:bug:"}\n')
+    done = connector("check", *files(tmp_path), "--frames", frames)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "[/b]:A:" in done.stdout
+    assert r"\x1b[2J:bug:" in done.stdout
+
+
 def test_check_needs_no_environment_and_tells_a_program_in_json(tmp_path: Path) -> None:
     feed = files(tmp_path)[:2]
     frames = tmp_path / "frames.jsonl.gz"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssmd_common.ranges import range_total
 from ssmd_common.sequences import SequenceGap, SequenceTracker
-from ssmd_connector.venues.venue import Kind, decode_json
+from ssmd_connector.venues.venue import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +23,6 @@ CLIENT = "client"
 """The kind of a recorded frame that was sent to the exchange, not by it."""
 
 _PREVIEW = 100
-_COMMAND = "cmd"
 
 
 @dataclass(slots=True)
@@ -136,7 +135,7 @@ class Routing:
         """Route one frame and follow its numbers."""
         self.frames += 1
         route = self._venue.route(frame.data)
-        command = "" if route.routed else _command(frame.data)
+        command = "" if route.routed else self._venue.command(frame.data)
         if command:
             self._count(CLIENT, command, "-", route)
             return
@@ -144,8 +143,8 @@ class Routing:
         if not route.routed:
             shown = frame.data[:_PREVIEW].decode("utf-8", "replace")
             self.lost.append(Finding(frame.line, f"{route.reason}: {shown}"))
-        if route.seq_key:
-            self._follow(frame.line, route)
+        for numbers in route.numbers:
+            self._follow(frame.line, *numbers, leaves_holes=route.leaves_holes)
 
     def _count(self, kind: str, name: str, subject_type: str, route: Route) -> None:
         row = self.rows.setdefault((kind, name, subject_type), Row())
@@ -156,13 +155,12 @@ class Routing:
         known = self._venue.known_types
         row.known = not known or route.kind is not Kind.DATA or not route.routed or name in known
 
-    def _follow(self, line: int, route: Route) -> None:
-        key, last = route.seq_key, route.seq if route.seq_last is None else route.seq_last
-        tracker = self._holey if route.leaves_holes else self._strict
-        sequence = self.sequences.setdefault(key, Sequence(route.leaves_holes, route.seq))
+    def _follow(self, line: int, key: str, first: int, last: int | None, *, leaves_holes: bool) -> None:
+        tracker = self._holey if leaves_holes else self._strict
+        sequence = self.sequences.setdefault(key, Sequence(leaves_holes, first))
         sequence.frames += 1
-        finding = tracker.observe(key, route.seq, route.seq_last)
-        sequence.last = max(sequence.last, last)
+        finding = tracker.observe(key, first, last)
+        sequence.last = max(sequence.last, first if last is None else last)
         if isinstance(finding, SequenceGap):
             sequence.gaps += 1
             text = f"{key}: {finding.missing_count} missing between {finding.after_seq} and {finding.next_seq}"
@@ -215,16 +213,6 @@ class Routing:
             "breaks": [{"line": finding.line, "text": finding.text} for finding in self.breaks],
             "not_routed": [{"line": finding.line, "text": finding.text} for finding in self.lost],
         }
-
-
-def _command(frame: bytes) -> str:
-    """Return the name of a command to the exchange, which a recording of both directions holds; else nothing."""
-    try:
-        value = decode_json(frame)
-    except ValueError:
-        return ""
-    name = value.get(_COMMAND) if isinstance(value, dict) else None
-    return name if isinstance(name, str) else ""
 
 
 def route_all(venue: Venue, frames: Iterable[RecordedFrame]) -> Routing:

@@ -175,7 +175,14 @@ def test_a_type_of_which_some_frames_are_not_numbered_is_unverifiable() -> None:
 def test_what_could_not_be_routed_is_told_by_line_and_reason() -> None:
     lines = [b'{"type":"t"}', b"not json", b'{"other":1}', b'{"type":"beat"}', b'{"id":1,"cmd":"subscribe"}']
     routing = route_all(generic(), [RecordedFrame(at, line) for at, line in enumerate(lines, 10)])
-    assert [finding.line for finding in routing.lost] == [11, 12]
-    assert [finding.text.split(": ")[-1] for finding in routing.lost] == ["not json", '{"other":1}']
-    assert dict(routing.kinds) == {"client": 1, "control": 1, "data": 2, "unparsed": 1}
+    assert [finding.line for finding in routing.lost] == [11, 12, 14]
+    assert [finding.text.split(": ")[-1] for finding in routing.lost[:2]] == ["not json", '{"other":1}']
+    assert dict(routing.kinds) == {"control": 1, "data": 3, "unparsed": 1}
     assert json.loads(json.dumps(routing.summary()))["not_routed"][0]["line"] == 11
+
+
+def test_a_command_to_kalshi_is_named_as_one_and_a_frame_that_only_looks_like_it_is_not_routed() -> None:
+    lines = [b'{"id":1,"cmd":"subscribe","params":{}}', b'{"cmd":"subscribe"}', b'{"id":1,"cmd":7}']
+    routing = route_all(KalshiVenue(), [RecordedFrame(at, line) for at, line in enumerate(lines, 1)])
+    assert dict(routing.kinds) == {"client": 1, "data": 2}
+    assert [finding.line for finding in routing.lost] == [2, 3]

@@ -27,6 +27,7 @@ from ssmd_connector.venues.venue import Kind
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from ssmd_common.sequences import SequenceRepeat
     from ssmd_connector.effects import Effect
     from ssmd_connector.venues.venue import Route
 
@@ -172,8 +173,14 @@ class Session:
     def _follow(self, route: Route, now_ns: int, received_ns: int) -> list[Effect] | None:
         tracker = self._holey if route.leaves_holes else self._tracker
         finding = tracker.observe(route.seq_key, route.seq, route.seq_last, at_ns=received_ns)
-        if finding is None:
-            return None
+        effects = None if finding is None else self._found(finding, now_ns)
+        for numbers in route.more_numbers:
+            finding = tracker.observe(*numbers, at_ns=received_ns)
+            if finding is not None:
+                effects = (effects or []) + self._found(finding, now_ns)
+        return effects
+
+    def _found(self, finding: SequenceGap | SequenceRepeat, now_ns: int) -> list[Effect]:
         if not isinstance(finding, SequenceGap):
             numbers = (self._gaps.pop((finding.key, after), None) for after in finding.healed)
             return [

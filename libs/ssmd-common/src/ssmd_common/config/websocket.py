@@ -48,7 +48,7 @@ __all__ = [
 ANY_ELEMENT = "*"
 """The segment of a path that stands for every element of an array."""
 
-_INDEX = re.compile(r"[0-9]{1,6}")
+_INDEX = re.compile(r"0|[1-9][0-9]{0,5}")
 _MIB = 1 << 20
 BOOK_TYPES = {"orderbook_snapshot": "orderbook", "orderbook_delta": "orderbook"}
 """Message types that share a subject unless a feed says otherwise: full books and their changes."""
@@ -131,10 +131,11 @@ class SequenceRule(ConfigModel):
     """How some messages of the exchange are numbered, so that a loss before us can be seen.
 
     Attributes:
-        kind: ``contiguous``: each number is the one before plus 1; several in one message are a range. ``range``:
-            each message covers ``first`` to ``last`` and starts right after the one before. ``increasing``: each
-            number is above the one before, and holes mean nothing (a filtered channel leaves them), so a lost
-            message cannot be seen, only one that is repeated or late.
+        kind: ``contiguous``: each number is the one before plus 1. ``range``: each message covers ``first`` to
+            ``last`` and starts right after the one before. ``increasing``: each number is above the one before, and
+            holes mean nothing (a filtered channel leaves them), so a lost message cannot be seen, only one that is
+            repeated or late. One frame may hold several (``*``), of several keys too and in any order; the key is
+            then the one in the same element of the array.
         types: Message types that are numbered so; empty means all that hold the value. Each rule counts by itself.
         key: Places whose value names the counter, such as the symbol's; empty means one counter a connection.
         value: Place of the number (``contiguous``, ``increasing``).
@@ -175,17 +176,21 @@ class Control(ConfigModel):
 
 
 def _subscribe_frame(value: Any) -> Any:
-    if not isinstance(value, dict | str) or not value:
-        raise invalid("is no frame", remedy="write JSON as a mapping, or text in quotes")
+    if not isinstance(value, dict | list | str) or not value:
+        raise invalid("is no frame", remedy="write JSON as YAML, or text in quotes")
     try:
-        json.dumps(value, allow_nan=False)
+        text = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
         raise invalid("is no JSON", remedy="keys are text, values are JSON") from None
+    if isinstance(value, str) and "{symbol" in value:
+        raise invalid("is text, in which symbols are not filled in", remedy="write the JSON as YAML")
+    if "{symbols}" in text.replace('"{symbols}"', ""):
+        raise invalid("{symbols} stands beside other text", remedy='write {symbol} there, or "{symbols}" alone')
     return value
 
 
-SubscribeFrame = Annotated[dict[str, Any] | str, BeforeValidator(_subscribe_frame)]
-"""A frame to send: a mapping that becomes a JSON object, or text sent as it is."""
+SubscribeFrame = Annotated[dict[str, Any] | list[Any] | str, BeforeValidator(_subscribe_frame)]
+"""A frame to send: a mapping or list that becomes JSON, or text sent as it is."""
 
 
 class KeepAlive(ConfigModel):
@@ -321,7 +326,7 @@ class WebsocketSettings(ConfigModel):
         subscribe: Frames to send after connecting (generic): JSON as YAML, or text sent as it is. In JSON, the text
             ``"{symbols}"`` becomes the list of a batch's symbols, a list item holding ``{symbol}`` becomes one item
             for each of them, and ``"{id}"`` a number that no other frame of the connection has. A frame with
-            symbols in it is sent once a batch, any other once.
+            symbols in it is sent once a batch, with ``{symbol}`` outside a list once a symbol, any other once.
         subscribe_batch_size: Symbols in one subscribe frame.
         route: Where type and symbol lie (generic).
         sequences: How messages are numbered (generic); empty when they are not, and then a loss at the exchange

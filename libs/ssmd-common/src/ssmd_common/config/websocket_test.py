@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ssmd_common.config.loading import parse_model
-from ssmd_common.config.websocket import Discover, KalshiSettings
+from ssmd_common.config.websocket import Discover, KalshiSettings, WebsocketSettings, path_segments
 from ssmd_common.errors import ConfigError
 
 
@@ -82,3 +82,22 @@ def test_books_of_all_markets_are_discovered_and_a_list_asks_nobody(
 )
 def test_only_an_unbounded_search_covers_everything(discover: dict[str, Any], *, everything: bool) -> None:
     assert Discover.model_validate(discover).covers_everything is everything
+
+
+@pytest.mark.parametrize(
+    ("frame", "problem"),
+    [
+        ('\'{"s": "{symbol}"}\'', "is text, in which symbols are not filled in \\(write the JSON as YAML"),
+        ('{s: "a {symbols}"}', "{symbols} stands beside other text \\(write {symbol} there"),
+        ("7", "is no frame"),
+        ("[]", "is no frame"),
+        ("{1: a}", "is no JSON|Input should be a valid string|text"),
+    ],
+)
+def test_a_subscribe_frame_that_would_go_out_unfilled_is_refused(frame: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=rf"subscribe\.0.*(?:{problem})"):
+        parse_model(f"{{route: {{type: [t]}}, subscribe: [{frame}]}}", WebsocketSettings, file="f.yaml")
+
+
+def test_a_name_of_digits_with_a_leading_zero_is_no_index() -> None:
+    assert path_segments("0.10.007.a.*") == (0, 10, "007", "a", "*")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ssmd_common.config.websocket import FrameMatch, Place, WebsocketSettings
     from ssmd_common.config.websocket import SequenceRule as SequenceSettings
+    from ssmd_connector.venues.venue import Numbers
 
 __all__ = ["GenericVenue"]
 
@@ -29,6 +30,9 @@ class _Missing:
 
 
 _MISSING = _Missing()
+_Elements = tuple[int, ...]
+"""The array elements a path went through, one index for each ``*``."""
+_NO_KEY: list[tuple[_Elements, str]] = [((), "")]
 
 
 def _values(root: object, segments: Iterable[str | int]) -> list[object]:
@@ -47,6 +51,22 @@ def _values(root: object, segments: Iterable[str | int]) -> list[object]:
             return []
         values = following
     return values
+
+
+def _located(root: object, segments: Iterable[str | int]) -> list[tuple[_Elements, object]]:
+    """Return everything a path leads to, each with the elements its ``*`` went through."""
+    found: list[tuple[_Elements, object]] = [((), root)]
+    for part in segments:
+        following: list[tuple[_Elements, object]] = []
+        for elements, value in found:
+            if part == ANY_ELEMENT and isinstance(value, list):
+                following.extend(((*elements, index), item) for index, item in enumerate(value))
+            else:
+                step = _step(value, part)
+                if not isinstance(step, _Missing):
+                    following.append((elements, step))
+        found = following
+    return found
 
 
 def _step(value: object, part: str | int) -> object:
@@ -74,9 +94,14 @@ class _Finder:
         """Return the different texts found, in order."""
         return list(dict.fromkeys(text for text in map(self._text, _values(root, self.segments)) if text))
 
-    def integers(self, root: object) -> list[int]:
-        """Return the whole numbers found, those written as text among them."""
-        return [number for value in _values(root, self.segments) if (number := _whole(value)) is not None]
+    def located_texts(self, root: object) -> list[tuple[_Elements, str]]:
+        """Return the texts found, each with the elements it lies in."""
+        return [(at, text) for at, value in _located(root, self.segments) if (text := self._text(value))]
+
+    def integers(self, root: object) -> list[tuple[_Elements, int]]:
+        """Return the whole numbers found, those written as text among them, each with the elements it lies in."""
+        located = _located(root, self.segments)
+        return [(at, number) for at, value in located if (number := _whole(value)) is not None]
 
     def _text(self, value: object) -> str:
         if isinstance(value, bool) or not isinstance(value, str | int):
@@ -117,16 +142,41 @@ class _Numbers:
         self.types = frozenset(rule.types)
         self.leaves_holes = rule.kind == "increasing"
 
-    def read(self, root: object) -> tuple[str, int, int | None] | None:
-        """Return counter, number and end of the range of a frame; None where it has none."""
+    def read(self, root: object) -> list[Numbers]:
+        """Return the numbers of a frame by counter; none where it has none, or one of them has no key of its own.
+
+        Where an array holds messages of several symbols, each number counts for the key of its own element.
+        """
         firsts = self._first.integers(root)
         lasts = self._last.integers(root) if self._last is not None else firsts
-        if not firsts or not lasts:
-            return None
-        key = _first_found(self._key, root)
-        if self._key and len(key) != 1:
-            return None
-        return f"{self._label}:{key[0]}" if key else self._label, min(firsts), max(lasts)
+        keys = next((found for place in self._key if (found := place.located_texts(root))), _NO_KEY)
+        if not firsts or len(firsts) != len(lasts) or (self._key and keys is _NO_KEY):
+            return []
+        depth = min(len(firsts[0][0]), len(keys[0][0]))
+        named: dict[_Elements, set[str]] = {}
+        for elements, key in keys:
+            named.setdefault(elements[:depth], set()).add(key)
+        ranges: dict[str, list[tuple[int, int]]] = {}
+        for (elements, first), (_, last) in zip(firsts, lasts, strict=True):
+            names = named.get(elements[:depth], set())
+            if len(names) != 1:
+                return []
+            ranges.setdefault(next(iter(names)), []).append((first, max(first, last)))
+        return [
+            (f"{self._label}:{key}" if key else self._label, first, last)
+            for key, found in ranges.items()
+            for first, last in self._joined(found)
+        ]
+
+    def _joined(self, ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Return what one frame holds of a counter, in whatever order it stands there: one range between holes."""
+        joined: list[tuple[int, int]] = []
+        for first, last in sorted(ranges):
+            if joined and (self.leaves_holes or first <= joined[-1][1] + 1):
+                joined[-1] = joined[-1][0], max(joined[-1][1], last)
+            else:
+                joined.append((first, last))
+        return joined
 
 
 class GenericVenue:
@@ -154,6 +204,10 @@ class GenericVenue:
         """Nothing: a feed's types are whatever its frames say."""
         return frozenset()
 
+    def command(self, _frame: bytes) -> str:
+        """Return nothing: a feed's file tells no command from a message."""
+        return ""
+
     def route(self, frame: bytes) -> Route:
         """Decide where a frame goes. Never raises, whatever the bytes."""
         text = self._texts.get(frame.strip()) if self._texts else None
@@ -180,9 +234,18 @@ class GenericVenue:
         for numbers in self._numbers:
             if not numbers.types or kind in numbers.types:
                 found = numbers.read(root)
-                if found is not None:
-                    holes = numbers.leaves_holes
-                    return Route(Kind.DATA, kind, subject_type, ticker, several, *found, leaves_holes=holes)
+                if found:
+                    more, holes = tuple(found[1:]), numbers.leaves_holes
+                    return Route(
+                        Kind.DATA,
+                        kind,
+                        subject_type,
+                        ticker,
+                        several,
+                        *found[0],
+                        more_numbers=more,
+                        leaves_holes=holes,
+                    )
         return Route(Kind.DATA, kind, subject_type, ticker, several)
 
 

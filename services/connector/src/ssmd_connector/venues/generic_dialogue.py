@@ -22,6 +22,7 @@ __all__ = ["GenericDialogue", "GenericWishes"]
 
 _NS_PER_S = 1_000_000_000
 _PREVIEW = 200
+_SYMBOL = "{symbol}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,6 @@ class GenericWishes:
 
 
 def _frames(settings: WebsocketSettings) -> Iterator[str]:
-    size = settings.subscribe_batch_size
-    batches = [settings.symbols[start : start + size] for start in range(0, len(settings.symbols), size)]
     ids = count(1)
     for template in settings.subscribe:
         if isinstance(template, str):
@@ -57,8 +56,16 @@ def _frames(settings: WebsocketSettings) -> Iterator[str]:
         elif "{symbol" not in json.dumps(template):
             yield _text(template, (), ids)
         else:
-            for batch in batches:
-                yield _text(template, batch, ids)
+            size = 1 if _names_one(template) else settings.subscribe_batch_size
+            for start in range(0, len(settings.symbols), size):
+                yield _text(template, settings.symbols[start : start + size], ids)
+
+
+def _names_one(value: Any) -> bool:
+    """Tell whether a value has room for a single symbol: ``{symbol}`` in it, and not in a list it holds."""
+    if isinstance(value, dict):
+        return any(_names_one(item) for item in value.values())
+    return isinstance(value, str) and _SYMBOL in value
 
 
 def _text(template: Any, batch: tuple[str, ...], ids: Iterator[int]) -> str:
@@ -71,13 +78,13 @@ def _filled(value: Any, batch: tuple[str, ...], ids: Iterator[int]) -> Any:
     if isinstance(value, list):
         items: list[Any] = []
         for item in value:
-            if isinstance(item, str) and "{symbol}" in item:
-                items.extend(item.replace("{symbol}", symbol) for symbol in batch)
-            else:
-                items.append(_filled(item, batch, ids))
+            parts = [(symbol,) for symbol in batch] if _names_one(item) else [batch]
+            items.extend(_filled(item, part, ids) for part in parts)
         return items
     if value == "{symbols}":
         return list(batch)
+    if _names_one(value):
+        return value.replace(_SYMBOL, *batch)
     return next(ids) if value == "{id}" else value
 
 

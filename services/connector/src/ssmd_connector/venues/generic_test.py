@@ -91,6 +91,42 @@ def test_sequences_are_read_by_their_rule() -> None:
         assert route(COINBASE, {"type": "ticker", "product_id": "A", "sequence": odd}).seq_key == ""
 
 
+ARRAYS = {
+    "route": {"type": ["ch"], "symbol": ["d.*.s"]},
+    "sequences": [
+        {"kind": "contiguous", "types": ["t"], "key": ["d.*.s"], "value": "d.*.n"},
+        {"kind": "range", "types": ["r"], "key": ["d.*.s"], "first": "d.*.U", "last": "d.*.u"},
+        {"kind": "increasing", "types": ["i"], "key": ["d.*.s"], "value": "d.*.n"},
+        {"kind": "contiguous", "types": ["whole"], "key": ["d.*.s"], "value": "n"},
+    ],
+}
+
+
+def numbers_of(kind: str, *elements: dict[str, Any], **frame: Any) -> list[tuple[str, int, int | None]]:
+    return list(route(ARRAYS, {"ch": kind, "d": list(elements), **frame}).numbers)
+
+
+def test_in_an_array_each_number_counts_for_the_key_of_its_own_element() -> None:
+    assert numbers_of("t", {"s": "A", "n": 4}, {"s": "B", "n": 90}, {"s": "A", "n": 5}) == [
+        ("t:A", 4, 5),
+        ("t:B", 90, 90),
+    ]
+    assert numbers_of("r", {"s": "A", "U": 1, "u": 3}, {"s": "B", "U": 7, "u": 7}) == [("r:A", 1, 3), ("r:B", 7, 7)]
+
+
+def test_a_hole_inside_an_array_shows_and_the_order_of_its_elements_does_not() -> None:
+    assert numbers_of("t", {"s": "A", "n": 4}, {"s": "A", "n": 8}) == [("t:A", 4, 4), ("t:A", 8, 8)]
+    assert numbers_of("t", {"s": "A", "n": 6}, {"s": "A", "n": 5}, {"s": "A", "n": 5}) == [("t:A", 5, 6)]
+    assert numbers_of("i", {"s": "A", "n": 4}, {"s": "A", "n": 8}) == [("i:A", 4, 8)]
+
+
+def test_a_number_without_a_key_of_its_own_counts_for_nothing() -> None:
+    assert numbers_of("t", {"s": "A", "n": 4}, {"n": 5}) == []
+    assert numbers_of("whole", {"s": "A"}, {"s": "B"}, n=5) == []
+    assert numbers_of("whole", {"s": "A"}, {"s": "A"}, n=5) == [("whole:A", 5, 5)]
+    assert numbers_of("r", {"s": "A", "U": 1, "u": 3}, {"s": "A", "U": 4}) == []
+
+
 def test_an_array_root_is_one_frame_of_its_type_and_symbols() -> None:
     big = "9" * 76
     found = route(POLYMARKET, [{"event_type": "book", "asset_id": big}, {"event_type": "book", "asset_id": "2"}])
@@ -128,6 +164,33 @@ def test_every_captured_frame_is_routed(rules: dict[str, Any], name: str) -> Non
     routes = [route(rules, frame) for frame in captured(name)]
     assert [found for found in routes if found.kind is Kind.UNPARSED or not found.routed] == []
     assert all(found.ticker for found in routes if found.kind is Kind.DATA)
+
+
+def test_a_symbol_in_a_mapping_of_a_list_makes_an_item_each_and_outside_a_list_a_frame_each() -> None:
+    settings = WebsocketSettings.model_validate(
+        {
+            **KRAKEN,
+            "symbols": ["A", "B"],
+            "subscribe": [
+                {"op": "subscribe", "args": [{"channel": "trades", "inst": "{symbol}"}, {"channel": "status"}]},
+                {"event": "subscribe", "symbol": "t{symbol}", "id": "{id}", "all": ["{symbol}"]},
+                ["join", {"topics": "{symbols}"}],
+            ],
+        }
+    )
+    assert [json.loads(text) for text in GenericWishes.of(settings).subscribe] == [
+        {
+            "op": "subscribe",
+            "args": [
+                {"channel": "trades", "inst": "A"},
+                {"channel": "trades", "inst": "B"},
+                {"channel": "status"},
+            ],
+        },
+        {"event": "subscribe", "symbol": "tA", "id": 1, "all": ["A"]},
+        {"event": "subscribe", "symbol": "tB", "id": 2, "all": ["B"]},
+        ["join", {"topics": ["A", "B"]}],
+    ]
 
 
 def test_subscribe_frames_are_filled_a_batch_at_a_time() -> None:

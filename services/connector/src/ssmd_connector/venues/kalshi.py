@@ -86,6 +86,15 @@ class KalshiVenue:
         message = read.msg
         return self._route(read.type, read.sid, read.seq, message.market_ticker if message is not None else None)
 
+    def command(self, frame: bytes) -> str:
+        """Return the name of a command to the exchange; empty for what is none."""
+        try:
+            value = decode_json(frame)
+        except ValueError:
+            return ""
+        fields = value if isinstance(value, dict) else {}
+        return _name(fields.get("cmd")) if _integer(fields.get("id")) is not None else ""
+
     def _route_tolerantly(self, frame: bytes) -> Route:
         """Route a frame whose fields are not what they used to be, from those that still are."""
         try:

@@ -11,10 +11,14 @@ from typing import Protocol
 
 import msgspec
 
-__all__ = ["UNTYPED", "Kind", "Route", "Venue", "decode_json", "is_utf8", "unparsed"]
+__all__ = ["UNTYPED", "Kind", "Numbers", "Route", "Venue", "decode_json", "is_utf8", "unparsed"]
 
 UNTYPED = "untyped"
 """The type of a JSON frame that names none."""
+
+
+Numbers = tuple[str, int, int | None]
+"""What sequence numbers belong to, the first of them, and the last; None for a single number."""
 
 
 class Kind(Enum):
@@ -37,7 +41,8 @@ class Route(msgspec.Struct, frozen=True, gc=False):
         seq_key: What its sequence number belongs to; empty where it carries none.
         seq: Its sequence number, or the first of its range.
         seq_last: The last of its range; None for a single number.
-        leaves_holes: Whether the exchange skips numbers of this sequence without loss.
+        more_numbers: Further numbers of a frame that holds several, as key, first and last.
+        leaves_holes: Whether the exchange skips numbers of its sequences without loss.
         routed: Whether the frame said where it belongs; a data frame that did not is published all the same.
         refused: Whether it is a control frame by which the exchange refuses what was asked.
         is_pong: Whether it answers our keep-alive, which is no sign that the feed lives.
@@ -52,11 +57,17 @@ class Route(msgspec.Struct, frozen=True, gc=False):
     seq_key: str = ""
     seq: int = 0
     seq_last: int | None = None
+    more_numbers: tuple[Numbers, ...] = ()
     leaves_holes: bool = False
     routed: bool = True
     refused: bool = False
     is_pong: bool = False
     reason: str = ""
+
+    @property
+    def numbers(self) -> tuple[Numbers, ...]:
+        """All its sequence numbers, in the order to follow them."""
+        return ((self.seq_key, self.seq, self.seq_last), *self.more_numbers) if self.seq_key else ()
 
 
 class Venue(Protocol):
@@ -69,6 +80,10 @@ class Venue(Protocol):
 
     def route(self, frame: bytes) -> Route:
         """Decide where a frame goes. Never raises, whatever the bytes."""
+        ...
+
+    def command(self, frame: bytes) -> str:
+        """Return the name of a command to the exchange, which some recordings hold too; empty for none."""
         ...
 
 
