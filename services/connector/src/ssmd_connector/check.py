@@ -1,4 +1,7 @@
-"""``ssmd-connector check``: everything that can be known without a network, told in plain lines."""
+"""``ssmd-connector check``: everything that can be known before a capture, told in plain lines.
+
+Without a network, unless a try of the handshake is asked for.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,10 @@ from rich.console import Console
 
 from ssmd_common.config.support import require_feed_supported, unknown_variables, unused_fields, version_in_force
 from ssmd_common.errors import ConfigError
+from ssmd_common.nats.connection import check_settings, shown_url
+from ssmd_common.service import lifecycle
+from ssmd_common.service.redact import redact_text
+from ssmd_connector.handshake import try_handshake
 from ssmd_connector.plan import INSTANCE_VARIABLE, Plan, today, venue_of
 from ssmd_connector.recordings import recorded_frames
 from ssmd_connector.routing import route_all
@@ -34,15 +41,26 @@ def warnings(feed: Feed, env: Environment, environ: Mapping[str, str]) -> list[s
     return unused_fields(feed, env) + unknown_variables(environ, env, known=(INSTANCE_VARIABLE,))
 
 
-def check(feed: Feed, env: Environment | None, frames: Path | None, *, as_json: bool) -> int:
+def check(feed: Feed, env: Environment | None, frames: Path | None, *, as_json: bool, live: bool = False) -> int:
     """Tell what a feed amounts to, in an environment where one is given, and what becomes of recorded frames.
 
+    Args:
+        feed: The feed.
+        env: The environment; None for the feed alone.
+        frames: Recorded frames to route.
+        as_json: Tell of the frames in JSON.
+        live: Open the exchange's socket once, with the environment's keys.
+
     Returns:
-        0, or 1 when a data frame could not be routed.
+        0, or 1 when no socket could be opened or a data frame could not be routed.
 
     Raises:
-        ConfigError: A file, key or argument is wrong.
+        ConfigError: A file, key or argument is wrong, or the exchange refuses the keys.
     """
+    if live and env is None:
+        raise ConfigError(
+            "needs an environment, which says where and with which keys", field="--live", remedy="add --env FILE"
+        )
     if as_json and frames is None:
         raise ConfigError("tells of frames, and none are given", field="--json", remedy="add --frames FILE")
     require_feed_supported(feed, today())
@@ -54,6 +72,11 @@ def check(feed: Feed, env: Environment | None, frames: Path | None, *, as_json: 
     else:
         version, venue = version_in_force(feed, today()).version, feed.websocket_settings().venue
         out.print(f"feed {feed.name}, version {version}, venue {venue}")
+    if plan is not None and live:
+        code = lifecycle.run(lambda stop: try_handshake(plan, stop))
+        if code:
+            return code
+        out.print("the exchange took the handshake")
     if frames is None:
         out.print("ok" if plan is not None else "ok; add --env to check where it is captured")
         return 0
@@ -71,15 +94,15 @@ def _print_plan(plan: Plan, out: Console) -> None:
     for line in warnings(plan.feed, plan.env, plan.environ):
         out.print(f"warning: {line}")
     keys = plan.check_keys()
-    plan.env.transport.with_secrets(plan.environ)
+    check_settings(plan.env.transport, plan.environ)
     subjects, transport = plan.env.subjects(), plan.env.transport
     in_force = version_in_force(plan.feed, today())
     out.print(f"feed {plan.feed.name}, version {in_force.version}, venue {plan.settings.venue}")
     out.print(f"connects to {plan.url()}" + (f" with the key of {keys}" if keys else ""))
     if plan.discovery is not None:
-        out.print(f"looks for {plan.discovery} at {plan.rest_url()}")
+        out.print(f"looks for {plan.discovery} at {redact_text(plan.rest_url())}")
     out.print(f"publishes to {subjects.data_filter} and {subjects.capture_filter}")
-    out.print(f"stream {transport.stream} at {transport.url}, as instance {plan.instance}")
+    out.print(f"stream {transport.stream} at {shown_url(transport)}, as instance {plan.instance}")
 
 
 def _print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], out: Console) -> None:

@@ -64,12 +64,16 @@ def check(
         typer.Option(help="Route these recorded frames, one a line, plain or gzip.", show_default=False),
     ] = None,
     *,
+    live: Annotated[
+        bool, typer.Option("--live", help="Also open the exchange's socket, with the environment's keys.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell of the frames in JSON.")] = False,
 ) -> int:
-    """Validate without a network: the feed, with --env also environment and keys; route recorded frames."""
+    """Validate the feed, with --env environment and keys too; route recorded frames. Offline but for --live."""
     if feed is None:
         raise ConfigError("missing", field="--feed", remedy="see --help")
-    return checking.check(load_feed(feed), load_environment(env) if env else None, frames, as_json=as_json)
+    environment = load_environment(env) if env else None
+    return checking.check(load_feed(feed), environment, frames, as_json=as_json, live=live)
 
 
 @app.command("create-stream")

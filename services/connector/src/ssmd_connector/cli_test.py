@@ -83,10 +83,47 @@ def test_check_refuses_what_it_cannot_read_in_one_line(tmp_path: Path) -> None:
         ((*feed, "--frames", tmp_path / "none"), "--frames: cannot be read: No such file or directory"),
         ((*feed, "--json"), "--json: tells of frames, and none are given"),
         (("--env", tmp_path / "env.yaml"), "--feed: missing"),
+        ((*feed, "--live"), "--live: needs an environment"),
     ):
         done = connector("check", *arguments)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert words in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("transport", "words"),
+    [
+        ("{type: nats, creds: /none.creds}", "/none.creds: creds: cannot be read"),
+        ("{type: nats, tls: {ca: /none.pem}}", "tls: no such file: /none.pem"),
+        ("{type: nats, nkey_seed: SUNO}", "nkey_seed: not an nkey seed"),
+        ('{type: nats, url: "bob:s3cret@host:99999"}', "is no address of a NATS server"),
+    ],
+)
+def test_check_refuses_what_nats_could_not_be_reached_with(tmp_path: Path, transport: str, words: str) -> None:
+    arguments = files(tmp_path)
+    (tmp_path / "env.yaml").write_text(f"name: e\nfeed: f\ntransport: {transport}\n")
+    done = connector("check", *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "s3cret" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("url", ["nats://bob:s3cret@host", "bob:s3cret@host", "nats://h,bob:s3cret@host"])
+def test_check_shows_no_password_of_an_address(tmp_path: Path, url: str) -> None:
+    arguments = files(tmp_path)
+    (tmp_path / "env.yaml").write_text(f'name: e\nfeed: f\ntransport: {{type: nats, url: "{url}"}}\n')
+    done = connector("check", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "@host" in done.stdout
+    assert "s3cret" not in done.stdout
+
+
+def test_check_refuses_frames_that_nats_could_not_take(tmp_path: Path) -> None:
+    feed = files(tmp_path)[:2]
+    (tmp_path / "feed.yaml").write_text(FEED.format(type="websocket") + "  max_frame_bytes: 8MiB\n")
+    done = connector("check", *feed)
+    assert done.returncode == 2
+    assert "websocket.max_frame_bytes: frames of 8388608 bytes do not fit NATS's max_payload" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,11 +9,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from ssmd_common.events import ConnectionOpened
-from ssmd_common.service.redact import redact_text
-from ssmd_connector.auth import explain_refusal
+from ssmd_connector.handshake import open_before
 from ssmd_connector.link import Link
 from ssmd_connector.session import Session, State
-from ssmd_connector.websocket import OpenError, RefusedError, open_socket
+from ssmd_connector.websocket import OpenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -143,27 +141,18 @@ class Lane:
         """Open one connection and capture until it ends; return how long to wait before the next."""
         wiring = self._wiring
         plan = wiring.plan
-        url = ""
         try:
-            url, headers, where = await asyncio.to_thread(plan.handshake)
-            opening = asyncio.create_task(
-                open_socket(url, headers=headers, max_frame_bytes=plan.settings.max_frame_bytes)
-            )
-            if not await _opened_before(opening, stop):
-                return 0.0
-            socket = opening.result()
+            socket = await open_before(plan, stop)
         except OpenError as error:
             self._open_failure = error.reason
             if wiring.calendar.silence() is None:
-                log.warning("connect_failed", lane=self.number, url=redact_text(url), reason=error.reason)
+                log.warning("connect_failed", lane=self.number, url=plan.url(), reason=error.reason)
             return wiring.calendar.delay_s(self._backoff, at_least_s=error.retry_after_s)
-        except RefusedError as refused:
-            raise explain_refusal(
-                refused.status, refused.body, refused.headers, url=url, where=where, now_s=time.time()
-            ) from None
+        if socket is None:
+            return 0.0
         wiring.metrics.connections.add()
         track = wiring.journal.open_track()
-        shown = redact_text(url)
+        shown = plan.url()
         log.info("connection_opened", connection=track.number, lane=self.number, url=shown)
         await wiring.journal.tell(
             ConnectionOpened, connection=track.number, url=shown, lane=self.number, lanes=self._lanes
@@ -211,17 +200,3 @@ class Lane:
 
     def _named(self, reason: str) -> str:
         return reason if self._lanes == 1 else f"socket {self.number} of {self._lanes}: {reason}"
-
-
-async def _opened_before(opening: asyncio.Task[Socket], stop: Stop) -> bool:
-    """Wait for the socket, but not past a stop."""
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stopping.cancel()
-    if opening.done():
-        return True
-    opening.cancel()
-    await asyncio.gather(opening, return_exceptions=True)
-    return False

@@ -20,7 +20,6 @@ from ssmd_common.config.support import (
     version_in_force,
     websocket_settings,
 )
-from ssmd_common.errors import ConfigError
 from ssmd_common.frames import instance_name
 from ssmd_common.nats.streams import StreamLimits
 from ssmd_common.service.redact import redact_text
@@ -44,8 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["INSTANCE_VARIABLE", "Plan", "new_session", "stream_limits", "today", "venue_of"]
 
 INSTANCE_VARIABLE = "SSMD_INSTANCE"
-_NATS_MAX_PAYLOAD = 8 << 20
-_HEADERS_RESERVE = 64 << 10
 _DRAIN_S = 10.0
 _NS_PER_MS = 1_000_000
 
@@ -79,12 +76,6 @@ class Plan:
         """
         require_supported(feed, env, today())
         settings = websocket_settings(feed, env)
-        if settings.max_frame_bytes > _NATS_MAX_PAYLOAD - _HEADERS_RESERVE:
-            raise ConfigError(
-                f"frames of {settings.max_frame_bytes} bytes do not fit NATS's max_payload of {_NATS_MAX_PAYLOAD}",
-                field="websocket.max_frame_bytes",
-                remedy="7MiB leaves room for our headers",
-            )
         return cls(feed, env, environ, settings, venue_of(settings))
 
     @property

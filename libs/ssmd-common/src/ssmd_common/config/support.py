@@ -42,6 +42,7 @@ __all__ = [
 _API_KEY, _PRIVATE_KEY = "api_key", "private_key"
 _DEFAULT_KEY_SOURCE = "env:KALSHI_API_KEY,KALSHI_PRIVATE_KEY"
 _USE_DEMO = "KALSHI_USE_DEMO"
+_NATS_MAX_PAYLOAD, _HEADERS_RESERVE = 8 << 20, 64 << 10
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
 
 _KNOWN_VARIABLES = (
@@ -109,7 +110,14 @@ def require_feed_supported(feed: Feed, today: date) -> None:
             remedy="only json over wss or ws is captured",
         )
     _require_websocket_address(version.endpoint)
-    venue = feed.websocket_settings().venue
+    settings = feed.websocket_settings()
+    if settings.max_frame_bytes > _NATS_MAX_PAYLOAD - _HEADERS_RESERVE:
+        raise ConfigError(
+            f"frames of {settings.max_frame_bytes} bytes do not fit NATS's max_payload of {_NATS_MAX_PAYLOAD}",
+            field="websocket.max_frame_bytes",
+            remedy="7MiB leaves room for our headers",
+        )
+    venue = settings.venue
     if version.auth_method not in ("none", "api_key") or (version.auth_method == "api_key" and venue != "kalshi"):
         raise ConfigError(
             f"auth_method {version.auth_method} not yet supported with venue {venue}",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ssmd_common.config.nats import NatsSettings
 
-__all__ = ["NatsClient", "Waitable", "close", "connect"]
+__all__ = ["NatsClient", "Waitable", "check_settings", "close", "connect", "shown_url"]
 
 log = structlog.get_logger()
 
@@ -150,7 +150,7 @@ async def connect(
     """
     access = Access(settings, environ)
     client = GuardedClient(access)
-    url = redact_text(settings.url)
+    url = shown_url(settings)
     reporter = _Reporter(url, client)
     servers = _servers(settings.url)
     options = await asyncio.to_thread(access.options)
@@ -195,6 +195,23 @@ async def connect(
             await _abandon(connecting, client)
 
 
+def check_settings(settings: NatsSettings, environ: Mapping[str, str] = os.environ) -> None:
+    """Refuse what :func:`connect` would refuse before it asks a server.
+
+    Raises:
+        CredentialError: Credentials or certificates are missing or unusable.
+        ConfigError: The URL is none.
+    """
+    _servers(settings.url)
+    Access(settings, environ).options()
+
+
+def shown_url(settings: NatsSettings) -> str:
+    """Return the address fit to be shown: without credentials, however they are written."""
+    servers = [part.strip() for part in settings.url.split(",")]
+    return redact_text(",".join(part if "://" in part or "@" not in part else f"nats://{part}" for part in servers))
+
+
 def _servers(urls: str) -> list[str]:
     """Return the addresses of one cluster's servers.
 
@@ -203,13 +220,14 @@ def _servers(urls: str) -> list[str]:
     """
     servers = [part.strip() for part in urls.split(",") if part.strip()]
     for server in servers or [""]:
+        address = server if "://" in server else f"nats://{server}"
         try:
-            parts = urlsplit(server if "://" in server else f"nats://{server}")
+            parts = urlsplit(address)
             host, _port = (parts.hostname or "").encode("idna"), parts.port
         except ValueError:
             host = b""
         if not host or parts.scheme not in ("nats", "tls"):
-            raise ConfigError("is no address of a NATS server", file=redact_text(server), remedy=_URL_REMEDY)
+            raise ConfigError("is no address of a NATS server", file=redact_text(address), remedy=_URL_REMEDY)
     return servers
 
 

@@ -29,7 +29,8 @@ _SECRET_WORDS = {
 _HARMLESS_LAST_WORDS = {"count", "env", "field", "fields", "file", "name", "names", "path", "source", "type"}
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
-_URL_USERINFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/?#\s\"'<>]*@")
+# The second form is a password with / ? or # in it, which no URL may hold and people write all the same.
+_URL_USERINFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)(?:[^/?#\s\"'<>]*@|[^/?#\s\"'<>,@]*:[^\s\"'<>,@]*@)")
 _URL_QUERY = re.compile(
     r"(?i)([?&;][\w.-]*(?:token|key|secret|signature|password|passwd|auth|credential)[\w.-]*=)[^&;#\s\"'<>]+",
 )

@@ -37,6 +37,8 @@ def test_other_names_are_not(name: str) -> None:
         ("wss://h/p?token=abc&x=1", f"wss://h/p?token={REDACTED}&x=1"),
         ("nats://u:p@ss@host/", f"nats://{REDACTED}@host/"),
         ("wss://host/path@v2", "wss://host/path@v2"),
+        ("nats://u:p/a?s#s@host:1,nats://h", f"nats://{REDACTED}@host:1,nats://h"),
+        ("nats://h:1,nats://u:p/s@host:1", f"nats://h:1,nats://{REDACTED}@host:1"),
         ("Authorization: Bearer abcdefghijk", f"Authorization: Bearer {REDACTED}"),
         ("mail bob@example.com", "mail bob@example.com"),
     ],
