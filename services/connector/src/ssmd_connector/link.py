@@ -295,25 +295,33 @@ class Link:
                 await self._record_gap(effect)
             case Resynced():
                 self._metrics.resyncs.add()
-                told = {"gap_no": effect.gap_no, "key": effect.key, "healed": effect.healed}
-                log.info("exchange_resynced", **told)
-                await self._journal.tell(ExchangeResynced, connection=self._track.number, **told)
+                number, told = self._track.number, {"gap_no": effect.gap_no, "healed": effect.healed}
+                # Not `key`: what stands under that name is cut out of logs as a secret.
+                log.info("exchange_resynced", connection=number, sequence=effect.key, **told)
+                await self._journal.tell(ExchangeResynced, connection=number, key=effect.key, **told)
             case Repeated():
                 self._metrics.repeats.add()
                 self._repeats += 1
                 if self._repeats <= _REPEATS_LOGGED:
                     repeat = effect.repeat
                     log.warning(
-                        "exchange_sequence_repeat", key=repeat.key, seq=repeat.seq, highest=repeat.highest_seq
+                        "exchange_sequence_repeat",
+                        connection=self._track.number,
+                        sequence=repeat.key,
+                        seq=repeat.seq,
+                        highest=repeat.highest_seq,
                     )
 
     async def _record_gap(self, effect: GapFound) -> None:
         gap = effect.gap
         self._metrics.gaps.add()
-        log.warning("exchange_gap", key=gap.key, after_seq=gap.after_seq, missing=gap.missing_count)
+        number = self._track.number
+        log.warning(
+            "exchange_gap", connection=number, sequence=gap.key, after_seq=gap.after_seq, missing=gap.missing_count
+        )
         await self._journal.tell(
             ExchangeGap,
-            connection=self._track.number,
+            connection=number,
             gap_no=effect.gap_no,
             key=gap.key,
             after_seq=gap.after_seq,

@@ -21,6 +21,7 @@ from ssmd_common.nats.streams import direct_get, stream_info
 from ssmd_common.nats.testing import free_port
 from ssmd_common.service.address import parse_addr
 from ssmd_common.service.lifecycle import Stop
+from ssmd_common.service.redact import looks_secret
 from ssmd_connector import feedloop
 from ssmd_connector.backoff import Backoff
 from ssmd_connector.plan import Plan
@@ -260,3 +261,50 @@ async def test_types_without_numbers_are_declared(nats_server: NatsServer) -> No
         await asyncio.sleep(0.3)
     (closed,) = await told(nats_server, events.ConnectionClosed)
     assert closed.unverifiable == ["book", "ticker"]
+
+
+async def test_arrays_of_several_symbols_are_followed_and_a_gap_is_told_by_its_sequence(
+    nats_server: NatsServer,
+) -> None:
+    """What is told in the log stands under names that are not cut out of it as secrets."""
+    sent = asyncio.Event()
+    frames = [
+        [("A", 1), ("B", 7)],
+        [("B", 8)],
+        [("A", 2), ("B", 9)],
+        [("A", 4), ("B", 10)],
+        [("B", 10)],
+        [("A", 3)],
+    ]
+
+    async def script(connection: ServerConnection, _number: int) -> None:
+        await connection.recv()
+        for frame in frames:
+            await connection.send(
+                json.dumps({"type": "t", "d": [{"s": name, "n": number} for name, number in frame]})
+            )
+        sent.set()
+        await connection.wait_closed()
+
+    rules: dict[str, Any] = {
+        "route": {"type": ["type"], "symbol": ["d.*.s"]},
+        "sequences": [{"kind": "contiguous", "key": ["d.*.s"], "value": "d.*.n"}],
+    }
+    with capture_logs() as logs:
+        async with exchange(script) as url, running(plan_of(url, nats_server.url, **rules)):
+            await passed(sent)
+            await asyncio.sleep(0.3)
+    (gap,) = await told(nats_server, events.ExchangeGap)
+    assert (gap.key, gap.after_seq, gap.next_seq, gap.missing_count, gap.frame_no) == ("all:A", 2, 4, 1, 4)
+    (healed,) = await told(nats_server, events.ExchangeResynced)
+    assert (healed.gap_no, healed.key, healed.healed) == (gap.gap_no, "all:A", True)
+    (closed,) = await told(nats_server, events.ConnectionClosed)
+    assert (closed.frames, closed.unverifiable) == (6, [])
+    found = [(line["event"], line["sequence"]) for line in logs if line["event"].startswith("exchange_")]
+    assert sorted(found) == [
+        ("exchange_gap", "all:A"),
+        ("exchange_resynced", "all:A"),
+        ("exchange_sequence_repeat", "all:A"),
+        ("exchange_sequence_repeat", "all:B"),
+    ]
+    assert [name for line in logs for name in line if looks_secret(name)] == []

@@ -13,6 +13,8 @@ MAX = 0.0
 """The speed that waits for nothing."""
 
 _SECOND_NS = 1_000_000_000
+_SLOWEST = 1e-6
+"""Slower than this nobody waits, and pauses outgrow what can be counted."""
 
 
 def parse_speed(text: str) -> float:
@@ -27,7 +29,7 @@ def parse_speed(text: str) -> float:
         speed = float(text)
     except ValueError:
         speed = -1.0
-    if not 0 <= speed < float("inf"):
+    if speed != MAX and not _SLOWEST <= speed < float("inf"):
         raise ConfigError(
             f"{text!r} is no speed", field="--speed", remedy="1 is the original pace, 10 ten times it, max no pause"
         )

@@ -44,7 +44,7 @@ def test_speeds_and_pauses_are_read() -> None:
     assert parse_wait("5m") == 300
 
 
-@pytest.mark.parametrize("text", ["fast", "-1", "nan", "inf", "", "1x"])
+@pytest.mark.parametrize("text", ["fast", "-1", "nan", "inf", "1e-320", "", "1x"])
 def test_what_is_no_speed_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--speed"):
         parse_speed(text)
