@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from websockets.asyncio.client import connect
@@ -13,13 +13,13 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from ssmd_common.errors import ConfigError
 from ssmd_common.service.address import is_loopback
-from ssmd_common.service.redact import redact_text, without
+from ssmd_common.service.redact import redact_text, url_secrets, without
 from ssmd_connector.backoff import retry_after_s
 from ssmd_connector.causes import Cause
 from ssmd_connector.frame_connection import FrameConnection
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["Ended", "OpenError", "RefusedError", "Socket", "open_socket"]
 
@@ -75,10 +75,16 @@ class Ended:
 
 
 class Socket:
-    """An open WebSocket."""
+    """An open WebSocket.
 
-    def __init__(self, connection: FrameConnection) -> None:
+    Args:
+        connection: The library's.
+        secrets: What was shown to the peer, which is cut out of its words.
+    """
+
+    def __init__(self, connection: FrameConnection, secrets: Iterable[str] = ()) -> None:
         self._connection = connection
+        self._secrets = tuple(secrets)
 
     async def receive(self) -> tuple[int, list[bytes]] | Ended:
         """Return ``(received_ns, frames)`` of the next read, their bytes as they came, or how it ended."""
@@ -88,7 +94,8 @@ class Socket:
         try:
             await self._connection.recv()
         except ConnectionClosed as closed:
-            return _ended(closed)
+            ended = _ended(closed)
+            return replace(ended, reason=redact_text(without(ended.reason, self._secrets)))
         raise AssertionError("a closed connection had a message")
 
     async def send(self, text: str) -> None:
@@ -139,6 +146,7 @@ async def open_socket(url: str, *, headers: Mapping[str, str], max_frame_bytes: 
         OpenError: Anything that may be different next time.
         ConfigError: The URL is none.
     """
+    secrets = [*headers.values(), *url_secrets(url)]
     try:
         connection = await _Connect(
             url,
@@ -151,7 +159,7 @@ async def open_socket(url: str, *, headers: Mapping[str, str], max_frame_bytes: 
         )
     except InvalidStatus as error:
         response = error.response
-        body = without((response.body or b"").decode("utf-8", "replace"), headers.values())[:_MAX_BODY]
+        body = without((response.body or b"").decode("utf-8", "replace"), secrets)[:_MAX_BODY]
         if response.status_code in (401, 403):
             raise RefusedError(response.status_code, body, dict(response.headers.raw_items())) from None
         wait = retry_after_s(response.headers.get("Retry-After", ""), now_s=time.time())
@@ -167,4 +175,4 @@ async def open_socket(url: str, *, headers: Mapping[str, str], max_frame_bytes: 
         raise OpenError(f"no answer within {OPEN_TIMEOUT_S:g} s") from None
     except (OSError, InvalidHandshake, WebSocketException) as error:
         raise OpenError(redact_text(str(error)) or type(error).__name__) from None
-    return Socket(cast("FrameConnection", connection))
+    return Socket(cast("FrameConnection", connection), secrets)

@@ -11,7 +11,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from ssmd_common.errors import ConfigError
 from ssmd_common.nats.testing import issued
 from ssmd_connector import websocket
-from ssmd_connector.websocket import OpenError, RefusedError, open_socket
+from ssmd_connector.testing import exchange
+from ssmd_connector.websocket import Ended, OpenError, RefusedError, open_socket
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -112,6 +113,23 @@ async def test_a_refusal_is_kept_without_what_we_showed() -> None:
         with pytest.raises(RefusedError) as caught:
             await open_socket(f"ws://127.0.0.1:{port}/x", headers={"X-Key": "our-key"}, max_frame_bytes=1000)
     assert caught.value.body == "no such key: [redacted]"
+
+
+async def test_what_an_exchange_repeats_of_an_address_is_cut_out_of_its_words() -> None:
+    async with answering(b"HTTP/1.1 403 No\r\nContent-Length: 14\r\n\r\nbad token: s3c") as port:
+        with pytest.raises(RefusedError) as caught:
+            await opened(f"ws://127.0.0.1:{port}/x?token=s3c")
+    assert caught.value.body == "bad token: [redacted]"
+
+    async def script(connection: ServerConnection, _number: int) -> None:
+        await connection.close(4001, "our-key, bob:pw and s3c expired")
+
+    async with exchange(script) as url:
+        address = f"{url.replace('://', '://bob:pw@')}?token=s3c"
+        socket = await open_socket(address, headers={"X-Key": "our-key"}, max_frame_bytes=1000)
+        ended = await socket.receive()
+    assert isinstance(ended, Ended)
+    assert (ended.code, ended.reason) == (4001, "[redacted], bob:[redacted] and [redacted] expired")
 
 
 async def test_a_certificate_is_verified_and_the_systems_authorities_can_be_others(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-__all__ = ["REDACTED", "looks_secret", "redact_text", "redact_value", "without"]
+__all__ = ["REDACTED", "looks_secret", "redact_text", "redact_value", "url_secrets", "without"]
 
 REDACTED = "[redacted]"
 
@@ -63,6 +64,17 @@ def without(text: str, secrets: Iterable[str]) -> str:
     for secret in filter(None, secrets):
         text = text.replace(secret, REDACTED)
     return text
+
+
+def url_secrets(url: str) -> list[str]:
+    """Return the secrets an address holds: its password, or a user without one, and query values named like one."""
+    try:
+        parts = urlsplit(url)
+        told = unquote(parts.password or parts.username or "")
+        values = [value for name, value in parse_qsl(parts.query) if looks_secret(name)]
+    except ValueError:
+        return []
+    return [text for text in (told, *values) if text]
 
 
 def redact_value(name: str, value: Any) -> Any:

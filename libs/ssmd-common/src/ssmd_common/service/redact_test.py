@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssmd_common.service.redact import REDACTED, looks_secret, redact_text, redact_value, without
+from ssmd_common.service.redact import REDACTED, looks_secret, redact_text, redact_value, url_secrets, without
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,19 @@ def test_private_keys_and_nkey_seeds_are_cut_out_even_when_truncated() -> None:
     assert "MIIabc" not in redact_text(pem[:45])
     assert redact_text(f"bad key {pem} here").endswith(" here")
     assert seed not in redact_text(f"seed {seed}")
+
+
+@pytest.mark.parametrize(
+    ("url", "secrets"),
+    [
+        ("wss://bob:p%40ss@host/ws?x=1&api_key=abc&token=d%20e", ["p@ss", "abc", "d e"]),
+        ("wss://onlytoken@host", ["onlytoken"]),
+        ("wss://host/ws?streams=a", []),
+        ("wss://[", []),
+    ],
+)
+def test_the_secrets_of_an_address_are_known(url: str, secrets: list[str]) -> None:
+    assert url_secrets(url) == secrets
 
 
 @given(st.text(alphabet="abcXYZ019:@!$%", min_size=1))
