@@ -91,6 +91,16 @@ def routed(feed: str, frame: Any) -> Route:
             None,
         ),
         (
+            "binance",
+            {
+                "stream": "!miniTicker@arr",
+                "data": [{"e": "24hrMiniTicker", "s": s} for s in ("BTCUSDT", "ETHUSDT")],
+            },
+            ("24hrMiniTicker", "24hrMiniTicker"),
+            ("BTCUSDT", "ETHUSDT"),
+            None,
+        ),
+        (
             "kraken",
             {"channel": "ticker", "type": "update", "data": [{"symbol": "BTC/USD"}, {"symbol": "ETH/USD"}]},
             ("ticker", "ticker"),
