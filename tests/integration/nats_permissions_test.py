@@ -42,8 +42,10 @@ ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "deploy/nats/production.conf"
 FEED = ROOT / "exchanges/feeds/kalshi.yaml"
 ENVIRONMENT = ROOT / "exchanges/environments/kalshi-prod.yaml"
-USERS = ("administrator", "connector_kalshi", "archiver_kalshi", "system")
-INBOXES = {"administrator": "_INBOX_admin", "connector_kalshi": "_INBOX_conn", "archiver_kalshi": "_INBOX_arch"}
+SERVICES = {"administrator": "_INBOX_admin", "connector": "_INBOX_conn", "archiver": "_INBOX_arch"}
+FEEDS = ("kalshi", "kraken")
+INBOXES = {f"{user}_{feed}": inbox for user, inbox in SERVICES.items() for feed in FEEDS}
+USERS = ("system", *INBOXES)
 STREAM_DEFINITION = ROOT / "deploy/nats/definitions/stream-prod-kalshi.json"
 CONSUMER_DEFINITION = ROOT / "deploy/nats/definitions/consumer-archiver-kalshi.json"
 STREAM = "PROD_KALSHI"
@@ -100,7 +102,7 @@ class Server:
 
     def administrator(self) -> Path:
         path = self.folder / "administrator.yaml"
-        path.write_text(yaml.safe_dump(self.settings("administrator")), "utf-8")
+        path.write_text(yaml.safe_dump(self.settings("administrator_kalshi")), "utf-8")
         return path
 
     def archiver(self) -> Path:
@@ -123,9 +125,19 @@ class Server:
         return self.folder / "ssmd_connector.log"
 
 
+def with_another_feed(config: str) -> str:
+    """Copy the feed's account and change the names, as the file says; each account then has half of the server."""
+    halved = config.replace("max_file: 500GB", "max_file: 250GB").replace("max_mem: 256MB", "max_mem: 128MB")
+    account = re.search(r"^  KALSHI \{.*?^  \}\n", halved, re.DOTALL | re.MULTILINE)
+    assert account is not None
+    return halved.replace(
+        account[0], account[0] + account[0].replace("KALSHI", "KRAKEN").replace("kalshi", "kraken")
+    )
+
+
 @contextlib.contextmanager
-def serving(folder: Path, *, without: str = "") -> Iterator[Server]:
-    """Run the shipped configuration; ``without`` takes one grant out of it."""
+def serving(folder: Path, *, without: str = "", feeds: int = 1) -> Iterator[Server]:
+    """Run the shipped configuration; ``without`` takes one grant out of it, a second feed is made as it says."""
     folder.mkdir(exist_ok=True)
     authority = issued(folder, "authority")
     certificate = issued(folder, "server", authority)
@@ -138,6 +150,7 @@ def serving(folder: Path, *, without: str = "") -> Iterator[Server]:
         variables[f"{user.upper()}_NKEY"] = nkeys.from_seed(bytearray(seed.read_bytes())).public_key.decode()
     text = CONFIG.read_text("utf-8")
     config = folder / "production.conf"
+    text = with_another_feed(text) if feeds == len(FEEDS) else text
     config.write_text(text.replace(f'"{without}"', '"nothing"') if without else text, "utf-8")
     port = free_port()
     log = folder / "nats.log"
@@ -200,7 +213,7 @@ async def make_stream(server: Server) -> None:
 
 
 async def stored(server: Server) -> int:
-    async with server.client("administrator") as client:
+    async with server.client("administrator_kalshi") as client:
         return (await stream_info(client, STREAM)).messages
 
 
@@ -249,7 +262,7 @@ async def test_the_consumer_definition_is_what_the_archiver_makes(tmp_path: Path
         await make_stream(server)
         with archiver(server):
             await until(lambda: "consumer_created" in server.log_of_archiver.read_text("utf-8"))
-        async with server.client("administrator") as client:
+        async with server.client("administrator_kalshi") as client:
             made = (await api_request(client, f"CONSUMER.INFO.{STREAM}.{CONSUMER}"))["config"]
     assert {name: made.get(name) for name in definition} == definition
     assert not {"filter_subject", "filter_subjects"} & made.keys()
@@ -272,9 +285,9 @@ FORBIDDEN_REQUESTS = [
     ("archiver_kalshi", "DIRECT.GET.PROD_KRAKEN"),
     ("archiver_kalshi", f"CONSUMER.DELETE.{STREAM}.archiver-of-others"),
     ("archiver_kalshi", "CONSUMER.CREATE.PROD_KRAKEN.archiver-kalshi"),
-    ("administrator", f"STREAM.DELETE.{STREAM}"),
-    ("administrator", f"STREAM.PURGE.{STREAM}"),
-    ("administrator", f"STREAM.MSG.GET.{STREAM}"),
+    ("administrator_kalshi", f"STREAM.DELETE.{STREAM}"),
+    ("administrator_kalshi", f"STREAM.PURGE.{STREAM}"),
+    ("administrator_kalshi", f"STREAM.MSG.GET.{STREAM}"),
 ]
 FORBIDDEN_PUBLISHES = [
     ("connector_kalshi", "prod.kraken.json.trade.X"),
@@ -283,7 +296,7 @@ FORBIDDEN_PUBLISHES = [
     ("archiver_kalshi", "prod.kalshi.json.trade.X"),
     ("archiver_kalshi", "prod.kalshi.capture.heartbeat"),
     ("archiver_kalshi", "$JS.ACK.PROD_KRAKEN.archiver-kalshi.1.1.1.1.0"),
-    ("administrator", "prod.kalshi.json.trade.X"),
+    ("administrator_kalshi", "prod.kalshi.json.trade.X"),
 ]
 FORBIDDEN_SUBSCRIPTIONS = [
     ("connector_kalshi", "prod.kalshi.json.>"),
@@ -316,6 +329,30 @@ async def test_every_forbidden_act_is_denied_and_the_error_names_the_permission(
                 await until(lambda client=client: bool(client.violation))  # type: ignore[misc]
                 assert subject in client.violation, (user, subject)
         assert await stored(server) == 0
+
+
+async def test_no_way_around_leads_into_another_feeds_stream(tmp_path: Path) -> None:
+    """A message names where its answer goes, and no permission is asked for that."""
+    definition = json.loads(STREAM_DEFINITION.read_text("utf-8"))
+    theirs = definition | {"name": "PROD_KRAKEN", "subjects": ["prod.kraken.json.>", "prod.kraken.capture.>"]}
+    with serving(tmp_path / "nats", feeds=2) as server:
+        await make_stream(server)
+        async with server.client("administrator_kraken") as client:
+            await api_request(client, "STREAM.CREATE.PROD_KRAKEN", theirs)
+        async with server.client("connector_kraken") as client:
+            await client.request("prod.kraken.json.trade.X", b"{}", timeout=5)
+        async with server.client("connector_kalshi") as client:
+            await client.request("prod.kalshi.json.trade.X", b"{}", timeout=5)
+            await client.publish("prod.kalshi.json.trade.X", b"{}", reply="prod.kraken.json.trade.X")
+            await client.publish(f"$JS.API.STREAM.INFO.{STREAM}", reply="prod.kraken.json.trade.X")
+            await client.flush()
+        pushed = {"durable_name": CONSUMER, "deliver_subject": "prod.kraken.json.trade.X", "ack_policy": "none"}
+        async with server.client("archiver_kalshi") as client:
+            request = {"stream_name": STREAM, "config": pushed | {"deliver_policy": "all"}}
+            await api_request(client, f"CONSUMER.CREATE.{STREAM}.{CONSUMER}", request)
+        async with server.client("administrator_kraken") as client:
+            assert (await stream_info(client, "PROD_KRAKEN")).messages == 1
+        assert await stored(server) == 2
 
 
 async def test_a_grant_taken_away_is_named_by_the_service_that_needs_it(tmp_path: Path) -> None:
