@@ -139,6 +139,40 @@ def test_selectors_ports_and_budgets_meet_their_pods(resources: list[Resource]) 
         assert selects(policies["deny-all"]["spec"]["podSelector"], labels), owner
 
 
+def allowed_ports(resources: list[Resource], direction: str, labels: dict[str, str]) -> set[int]:
+    policies = of_kind(resources, "NetworkPolicy").values()
+    rules = [
+        rule
+        for policy in policies
+        if selects(policy["spec"]["podSelector"], labels)
+        for rule in policy["spec"].get(direction, ())
+    ]
+    # A rule without ports would allow every port.
+    return {port["port"] for rule in rules for port in rule["ports"]}
+
+
+def test_every_pod_may_speak_where_it_has_to_and_nowhere_else(resources: list[Resource], overlay: str) -> None:
+    names, nats, exchange, otlp = 53, 4222, 443, 4318
+    simulator = {8765} if overlay == "development" else set()
+    wanted = {
+        "connector": ({9090}, {names, nats, exchange, otlp} | simulator),
+        "archiver": ({9090}, {names, nats, otlp}),
+        "manifest-api": ({8080}, {names, otlp}),
+        "create-stream": (set(), {names, nats}),
+        "simulator": (simulator, set()),
+        "nats": ({nats}, set()),
+    }
+    for owner, template in pods(resources):
+        labels = template["metadata"]["labels"]
+        told = tuple(allowed_ports(resources, direction, labels) for direction in ("ingress", "egress"))
+        assert told == wanted[owner.partition("/")[2]], owner
+
+
+def test_a_node_can_be_drained(resources: list[Resource]) -> None:
+    for name, budget in of_kind(resources, "PodDisruptionBudget").items():
+        assert budget["spec"]["maxUnavailable"] == 1, name
+
+
 def test_secrets_are_named_and_never_held(resources: list[Resource]) -> None:
     assert of_kind(resources, "Secret") == {}
     config_maps = of_kind(resources, "ConfigMap")

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
 import subprocess
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from integration.archive_bench import bench_at
 from integration.dashboard import dashboard
 from integration.metrics_table import exposed_names, families, table
+from integration.nats_server import NatsServer
+from ssmd_archiver.run import run_archiver
+from ssmd_common.nats.streams import api_request
+from ssmd_common.nats.testing import free_port
+from ssmd_common.service.lifecycle import Stop
 
 ROOT = Path(__file__).parents[2]
 GRAFANA = ROOT / "deploy/grafana"
@@ -94,7 +102,14 @@ def test_every_alert_has_a_runbook() -> None:
         assert rule["labels"]["severity"] in ("page", "warn")
 
 
-@pytest.mark.parametrize("command", [("check", "rules", "alerts.yaml"), ("test", "rules", "alerts_test.yaml")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("check", "rules", "alerts.yaml"),
+        ("test", "rules", "alerts_test.yaml"),
+        ("check", "config", "prometheus.yaml"),
+    ],
+)
 def test_prometheus_takes_the_rules_and_they_fire_on_what_they_are_for(command: tuple[str, ...]) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
@@ -105,8 +120,53 @@ def test_prometheus_takes_the_rules_and_they_fire_on_what_they_are_for(command: 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_prometheus_asks_where_compose_offers_metrics() -> None:
+    told = yaml.safe_load((GRAFANA / "prometheus.yaml").read_text("utf-8"))
+    asked = {
+        job["job_name"]: target
+        for job in told["scrape_configs"]
+        for s in job["static_configs"]
+        for target in s["targets"]
+    }
+    services = yaml.safe_load((ROOT / "deploy/compose/compose.yaml").read_text("utf-8"))["services"]
+    offered = {
+        f"ssmd-{name}": port.rpartition(":")[0]
+        for name, service in services.items()
+        for port in service.get("ports", ())
+    }
+    assert asked == offered
+
+
 def test_every_alert_is_tested() -> None:
     told = (GRAFANA / "alerts_test.yaml").read_text("utf-8")
     for rule in rules():
         assert f'alertname="{rule["alert"]}"' in told
         assert f"alertname: {rule['alert']}" in told
+
+
+async def test_a_consumer_counts_as_made_again_only_after_the_first_time(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    address = f"127.0.0.1:{free_port()}"
+
+    def made_again() -> str:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as answer:
+            found = re.search(r"^ssmd_archiver_consumer_restarts_total (.*)$", answer.read().decode(), re.MULTILINE)
+        assert found is not None
+        return found[1]
+
+    async with bench_at(nats_server.url, tmp_path) as bench:
+        await bench.create()
+        stop = Stop()
+        running = asyncio.create_task(run_archiver(bench.config(), stop, new_archive=False, health_addr=address))
+        await bench.publish(20)
+        await bench.reach(20)
+        assert await asyncio.to_thread(made_again) == "0.0"
+
+        consumer = bench.config().nats.consumer
+        await api_request(bench.client, f"CONSUMER.DELETE.{bench.config().nats.stream}.{consumer}")
+        await bench.publish(20)
+        await bench.reach(40)
+        assert await asyncio.to_thread(made_again) == "1.0"
+        stop.set("the test is done")
+        await asyncio.wait_for(running, 60)

@@ -95,6 +95,7 @@ class StreamReader:
         self._feed = feed
         self._counted = restarts
         self._restarts: deque[tuple[float, int]] = deque()
+        self._started = False
         self._expected = 1
         self._acked = ""
 
@@ -112,7 +113,10 @@ class StreamReader:
         log.info("reading", cause=cause, next_seq=archiver.next_seq, last_seq=info.last_seq)
         await self._consumer.restart(archiver.next_seq)
         self._restarts.append((time.monotonic(), archiver.next_seq))
-        self._counted.add()
+        # Every process makes it once: what tells of trouble is that it is made again.
+        if self._started:
+            self._counted.add()
+        self._started = True
         self._expected = 1
 
     def _refuse_a_fight(self, cause: str) -> None:

@@ -26,10 +26,11 @@ _PROTOCOL = "http/protobuf"
 def otlp_readers(environ: Mapping[str, str] = os.environ) -> list[MetricReader]:
     """Return what pushes a service's metrics: one reader where a collector is named, else none.
 
-    A collector that is away costs a line in the log at each attempt, and the service nothing.
+    A collector that is away costs lines in the log at each attempt, and the service nothing but up to three seconds
+    at its end.
 
     Raises:
-        ConfigError: The endpoint is no HTTP address, or another protocol is asked for.
+        ConfigError: The endpoint is no HTTP address, another protocol is asked for, or an interval of nothing.
     """
     named = [(name, environ[name]) for name in _ENDPOINTS if environ.get(name)]
     if not named:
@@ -39,11 +40,19 @@ def otlp_readers(environ: Mapping[str, str] = os.environ) -> list[MetricReader]:
         raise ConfigError(
             "is no address of a collector", field=name, remedy="write it as http://host:4318 (OTLP over HTTP)"
         )
-    for protocol in _PROTOCOLS:
-        if environ.get(protocol, _PROTOCOL) != _PROTOCOL:
-            raise ConfigError("is not spoken here", field=protocol, remedy=f"leave it out, or say {_PROTOCOL}")
+    # As for the endpoint, the variable for metrics stands before the general one, and an empty one counts as none.
+    protocol = next((name for name in _PROTOCOLS if environ.get(name)), None)
+    if protocol is not None and environ[protocol] != _PROTOCOL:
+        raise ConfigError(
+            f"{environ[protocol]!r} is not spoken here", field=protocol, remedy=f"leave it out, or say {_PROTOCOL}"
+        )
     # Here, since a service that pushes nothing should not wait for these to load.
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # noqa: PLC0415 - see above
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415 - see above
 
-    return [PeriodicExportingMetricReader(OTLPMetricExporter())]
+    try:
+        return [PeriodicExportingMetricReader(OTLPMetricExporter())]
+    except ValueError as error:
+        raise ConfigError(
+            "is no time to wait", field="OTEL_METRIC_EXPORT_INTERVAL", remedy="give milliseconds, such as 60000"
+        ) from error

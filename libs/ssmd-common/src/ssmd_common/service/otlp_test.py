@@ -104,8 +104,39 @@ def test_a_collector_that_is_away_neither_raises_nor_holds_the_end(monkeypatch: 
             {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
             "OTEL_EXPORTER_OTLP_PROTOCOL",
         ),
+        (
+            {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318",
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+                "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "http/json",
+            },
+            "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL",
+        ),
     ],
 )
 def test_an_endpoint_that_cannot_be_pushed_to_is_named(environ: dict[str, str], field: str) -> None:
     with pytest.raises(ConfigError, match=field):
         otlp_readers(environ)
+
+
+@pytest.mark.parametrize(
+    "protocols",
+    [
+        {"OTEL_EXPORTER_OTLP_PROTOCOL": ""},
+        {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "http/protobuf"},
+    ],
+    ids=["an empty variable is none", "metrics go another way than the rest"],
+)
+def test_the_protocol_that_counts_is_that_of_metrics(collector: Collector, protocols: dict[str, str]) -> None:
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}", **protocols}
+    metrics = Metrics("ssmd-test", readers=otlp_readers(environ))
+    metrics.counter("ssmd_test_frames", "{frame}", "Frames").add(2)
+    metrics.close()
+    assert collector.values() == {"ssmd-test ssmd_test_frames{}": 2}
+
+
+@pytest.mark.usefixtures("collector")
+def test_an_interval_of_nothing_is_a_wrong_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "0")
+    with pytest.raises(ConfigError, match="OTEL_METRIC_EXPORT_INTERVAL"):
+        otlp_readers()
