@@ -91,7 +91,7 @@ def verify_feed(
     for day in wanted:
         if newest is not None and day.date not in left:
             verify_manifest(day, [], gaps, newest, report, clock_ns)
-    _total(report, ledger or FrameLedger(), gaps, date)
+    _total(report, ledger or FrameLedger(), [*gaps, *_unsealed_gaps(segments)], date)
     return report
 
 
@@ -181,6 +181,17 @@ def _fold(group: Group, ledger: FrameLedger, report: FeedReport) -> None:
                 ledger.recorded(line.gap)
             case _:
                 pass
+
+
+def _unsealed_gaps(segments: list[FoundSegment]) -> list[Gap]:
+    """Return what open segments record: known, and in no manifest before they are sealed."""
+    gaps: list[Gap] = []
+    for segment in segments:
+        if not segment.sealed:
+            path, data = segment.index_bytes()
+            index = read_index(data, where=str(path))
+            gaps.extend(line.gap for line in (index.lines() if index else ()) if isinstance(line, GapRecord))
+    return gaps
 
 
 def _total(report: FeedReport, ledger: FrameLedger, gaps: list[Gap], date: dt.date | None) -> None:

@@ -45,6 +45,15 @@ async def test_a_manifest_that_is_behind_gets_its_time_and_a_wrong_one_is_found(
     writer.join()
 
 
+async def test_a_gap_that_no_manifest_lists_yet_is_told(tmp_path: Path) -> None:
+    stream = trades(5)
+    stream.close("silent")
+    await archive(tmp_path, stream, seal=False)
+    report = verified(tmp_path)
+    assert (report.files, report.open_segments) == (0, 1)
+    assert report.gaps == {"connection": 1}
+
+
 async def test_a_clock_that_steps_back_over_midnight_breaks_no_chain(tmp_path: Path) -> None:
     midnight = T0 - T0 % DAY_NS + DAY_NS
     stream = trades(0)
