@@ -20,7 +20,7 @@ from ssmd_archiver.proof import FrameLedger
 from ssmd_archiver.recovery import replay
 from ssmd_archiver.verify_files import CheckedSegment, SequenceSet, check_segment
 from ssmd_archiver.verify_manifest import verify_manifest
-from ssmd_archiver.verify_segments import find_segments
+from ssmd_archiver.verify_segments import FoundSegment, find_segments
 from ssmd_common.archive.derivation import SegmentSummary, gaps_of_day, summarise
 from ssmd_common.archive.gaps import Gap, GapLayer, merge_gaps, missing_total
 from ssmd_common.archive.index import Event, GapRecord, Group, Index, Reject, read_index
