@@ -59,6 +59,20 @@ def test_it_tells_what_is_there(api: Client) -> None:
     assert api.certificate("kalshi", DATE).date == DATE
 
 
+def test_a_day_whose_gaps_cannot_be_read_is_told_of_or_refused(tmp_path: Path) -> None:
+    archive = write_sample(tmp_path / "archive")
+    broken = archive / "kalshi" / "2026-11-20"
+    broken.mkdir()
+    (broken / "manifest.json").write_bytes(b"{]")
+    told: list[dt.date] = []
+    with serving(archive, tmp_path / "api.log") as running, Client(running.url) as client:
+        gaps = list(client.gaps("kalshi", on_unreadable=lambda date, _problem: told.append(date)))
+        with pytest.raises(ApiError, match="2026-11-20"):
+            list(client.gaps("kalshi"))
+    assert [gap.gap_id for gap in gaps] == ["stream:100"]
+    assert told == [dt.date(2026, 11, 20)]
+
+
 def test_status_tells_the_same_of_the_api_and_of_the_manifests(api: Client, archive: Path) -> None:
     (from_manifests, _) = summarise_archive(archive)
     assert ask_archive(api) == [from_manifests]

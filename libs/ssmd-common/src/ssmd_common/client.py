@@ -181,11 +181,37 @@ class Client:
         statuses: Collection[str] = (),
         from_: Moment | None = None,
         to: Moment | None = None,
+        on_unreadable: Callable[[dt.date, str], None] | None = None,
     ) -> Iterator[GapEntry]:
-        """Iterate over a feed's gaps by start, each once."""
-        query = _query(layer=layers, status=statuses, from_=from_, to=to)
-        for entry in self._entries(f"/gaps/{quote(feed, safe='')}", "gaps", query):
-            yield GapEntry.model_validate(entry)
+        """Iterate over a feed's gaps by start, each once.
+
+        Args:
+            feed: The feed.
+            layers: Only those of these layers.
+            statuses: Only those that stand so.
+            from_: Only from this time on.
+            to: Only before this time.
+            on_unreadable: Called first with each day that cannot be read, and what is wrong with it: it may know of
+                more gaps.
+
+        Raises:
+            ApiError: A day cannot be read, and nobody is to be told of it.
+        """
+        path, told = f"/gaps/{quote(feed, safe='')}", set[dt.date]()
+        for page in self._pages(path, _query(layer=layers, status=statuses, from_=from_, to=to)):
+            for day in page["unreadable"]:
+                date, problem = dt.date.fromisoformat(day["date"]), day["problem"]
+                if on_unreadable is None:
+                    raise ApiError(
+                        f"{date} cannot be read: {problem}",
+                        where=path,
+                        remedy="see the archiver's log, or run `rebuild`",
+                    )
+                if date not in told:
+                    told.add(date)
+                    on_unreadable(date, problem)
+            for entry in page["gaps"]:
+                yield GapEntry.model_validate(entry)
 
     def files(
         self,
@@ -299,10 +325,14 @@ class Client:
                     file.write(data)
 
     def _entries(self, path: str, name: str, query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        for page in self._pages(path, query):
+            yield from page[name]
+
+    def _pages(self, path: str, query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         cursor: str | None = None
         while True:
             page = self._json(path, query if cursor is None else {**query, "cursor": cursor})
-            yield from page[name]
+            yield page
             cursor = page["next"]
             if cursor is None:
                 return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -19,7 +19,7 @@ from ssmd_common.archive.layout import DayKeys
 from ssmd_common.archive.manifest import FileEntry, GapEntry, Manifest
 from ssmd_common.archive.selection import Extent
 from ssmd_common.archive.store import Store
-from ssmd_common.archive.times import DAY_NS, date_of, day_start_ns, from_rfc3339
+from ssmd_common.archive.times import DAY_NS, date_of, day_start_ns
 from ssmd_common.calendar import quiet_times
 from ssmd_common.config.calendar import Calendar
 from ssmd_common.errors import ArchiveError, WireError
@@ -39,7 +39,7 @@ from ssmd_manifest_api.entries import (
     slices_of,
     summary_of,
 )
-from ssmd_manifest_api.filters import GapFilter, SegmentFilter
+from ssmd_manifest_api.filters import SegmentFilter
 from ssmd_manifest_api.view_rate import Slice, file_slices
 
 __all__ = ["Catalog", "Day", "ManifestFile", "OpenSegment", "SealedFile"]
@@ -264,24 +264,6 @@ class Catalog:
         if tickers.isdisjoint(manifest.tickers):
             return []
         return [entry for entry in entries if not tickers.isdisjoint(self._tickers(day, entry.name))]
-
-    def gaps(self, feed: str, dates: Sequence[dt.date], wanted: GapFilter) -> list[GapEntry]:
-        """List the gaps of these days, each once as its latest day has it, by start."""
-        latest: dict[str, GapEntry] = {}
-        for date in sorted(dates):
-            start_ns = day_start_ns(date)
-            if wanted.to_ns is not None and start_ns >= wanted.to_ns:
-                break
-            try:
-                summary = self._summaries.get(DayKeys(feed, date).manifest)
-            except ArchiveError:
-                if wanted.from_ns is not None and start_ns + DAY_NS <= wanted.from_ns:
-                    continue  # an earlier day could only add a gap that is not over, listed where it was seen last
-                raise
-            if summary is not None:
-                latest.update((gap.gap_id, gap) for gap in summary.gaps)
-        found = (gap for gap in latest.values() if wanted.wants(gap))
-        return sorted(found, key=lambda gap: (from_rfc3339(gap.start), gap.layer, gap.gap_id))
 
     def file_names(self, feed: str, date: dt.date) -> list[str]:
         """List what :meth:`sealed_file` takes for a day: data files, then their evidence."""

@@ -22,6 +22,7 @@ __all__ = [
     "ListedFile",
     "OpenEntry",
     "ReasonEntry",
+    "UnreadableDay",
 ]
 
 _NEXT = Field(
@@ -118,11 +119,22 @@ class FileList(_Answer):
     next: str | None = _NEXT
 
 
+class UnreadableDay(_Answer):
+    """A day whose manifest or index cannot be read, so that it may know of more."""
+
+    date: dt.date
+    problem: str = Field(examples=["is no manifest"])
+
+
+_UNREADABLE = Field(description="Days that cannot be read: they may know of gaps that are not listed here")
+
+
 class FeedGaps(_Answer):
     """The gaps of a feed, by start."""
 
     feed: str
     gaps: list[GapEntry]
+    unreadable: list[UnreadableDay] = _UNREADABLE
     next: str | None = _NEXT
 
 
@@ -132,6 +144,7 @@ class DayGaps(_Answer):
     feed: str
     date: dt.date
     gaps: list[GapEntry]
+    unreadable: list[UnreadableDay] = _UNREADABLE
     next: str | None = _NEXT
 
 

@@ -17,6 +17,8 @@ from ssmd_common.errors import ArchiveError
 from ssmd_manifest_api import pages_assets
 from ssmd_manifest_api.catalog import Catalog, Day, OpenSegment
 from ssmd_manifest_api.certificates import certificate_of
+from ssmd_manifest_api.filters import GapFilter
+from ssmd_manifest_api.gaps import gaps_of_day
 from ssmd_manifest_api.lookup import CatalogDep, known_day, known_feed
 from ssmd_manifest_api.pages_render import render
 from ssmd_manifest_api.parameters import DatePath, FeedPath
@@ -99,11 +101,13 @@ def day(
     except ArchiveError as error:
         # The verdict says what is damaged; the page shows what can be read without it.
         remedy = error.remedy
+    found_gaps = gaps_of_day(catalog, feed, date, GapFilter())
     shown = day_view(
         feed,
         date,
         found.verdict,
         manifest=manifest,
+        gaps=found_gaps.gaps,
         opened=_opened(catalog, feed, date),
         slices=slices,
         now_ns=catalog.now_ns(),
@@ -139,6 +143,7 @@ def day(
         has_manifest=manifest is not None,
         complete_through=found.complete_through,
         anomalies=ANOMALIES,
+        unreadable=found_gaps.unreadable,
         remedy=remedy,
     )
 

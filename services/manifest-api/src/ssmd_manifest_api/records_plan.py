@@ -1,41 +1,29 @@
 """Where the records of a query lie: segments and gaps, chosen by manifests and indexes before any record is read.
 
-A manifest may be seconds behind the folder, so the newest days are listed too: what a manifest does not name yet is
-taken by its index, and the open segment as far as its journal is committed. Segments come in the stream's order.
+What a manifest does not list yet is taken by its index. Segments come in the stream's order.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ssmd_common.archive import layout
-from ssmd_common.archive.derivation import gap_entry
-from ssmd_common.archive.index import GapRecord, Index
 from ssmd_common.archive.layout import DayKeys
 from ssmd_common.archive.manifest import GapEntry
 from ssmd_common.archive.reader import Segment
-from ssmd_common.archive.selection import Extent, Position, Selection, extent_of_block, extent_of_entry, joined
+from ssmd_common.archive.selection import Extent, Position, Selection, extent_of_entry, joined
 from ssmd_common.archive.times import day_start_ns, from_rfc3339
 from ssmd_common.errors import ArchiveError
 from ssmd_manifest_api.catalog import Catalog
+from ssmd_manifest_api.gaps import latest_gaps, learned_gaps
+from ssmd_manifest_api.unlisted import Found, Unlisted, newest_of, unlisted_of
 
 __all__ = ["FeedRecords", "GapRange", "stream_position"]
 
 _FOREVER_NS = 2**63
-_LISTED_DAYS = 2
-"""The archiver writes the newest day, and the one before it around midnight; older manifests are final."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A segment that is there, not read yet."""
-
-    day: DayKeys
-    name: str
-    sealed: bool
-    extent: Extent
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +31,7 @@ class _Day:
     """A day that may hold wanted records; ``segments`` lists them when it is asked."""
 
     extent: Extent
-    segments: Callable[[], list[_Found]]
+    segments: Callable[[], list[Found]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +59,11 @@ class FeedRecords:
         self._catalog = catalog
         self._feed = feed
         self._dates = catalog.dates(feed)
-        self._unlisted: list[tuple[_Found, Index]] = []
+        self._unlisted: list[Unlisted] = []
         self._days: list[_Day] = []
-        newest = self._dates[-_LISTED_DAYS:]
+        newest = newest_of(self._dates)
         for date in self._dates:
-            self._days.extend(self._day(date, final=date not in newest))
+            self._days.extend(self._day(date, newest=date in newest))
         self._days.sort(key=lambda day: day.extent.first)
 
     def epochs(self) -> list[int]:
@@ -118,19 +106,14 @@ class FeedRecords:
         """
         if selection.empty:
             return []
-        latest: dict[str, GapEntry] = {}
+        listed: list[GapEntry] = []
         for date in self._dates:
             if within.to_ns is not None and day_start_ns(date) > within.to_ns:
                 continue  # earlier days count: a gap that is not over is listed where it was seen last
-            try:
-                latest.update((gap.gap_id, gap) for gap in self._catalog.overview(self._feed, date)[1])
-            except ArchiveError:
-                continue  # its segments are read by their indexes, and their gaps below
-        for _, index in sorted(self._unlisted, key=lambda pair: pair[0].extent.first):
-            records = (line.gap for line in index.lines() if isinstance(line, GapRecord))
-            latest.update((gap.gap_id, gap_entry(gap)) for gap in records)
-        found = (gap for gap in latest.values() if _in_range(gap, selection, within, before))
-        return sorted(found, key=lambda gap: (from_rfc3339(gap.start), gap.layer, gap.gap_id))
+            with suppress(ArchiveError):  # its segments are read by their indexes, and so are their gaps
+                listed += self._catalog.overview(self._feed, date)[1]
+        gaps = latest_gaps(listed, learned_gaps(self._unlisted))
+        return [gap for gap in gaps if _in_range(gap, selection, within, before)]
 
     def _groups(self, selection: Selection) -> list[list[_Day]]:
         """Put days together whose sequences overlap, as they do where the server's clock stepped over midnight."""
@@ -146,55 +129,29 @@ class FeedRecords:
             last = max(last, day.extent.last)
         return groups
 
-    def _day(self, date: dt.date, *, final: bool) -> Iterator[_Day]:
+    def _day(self, date: dt.date, *, newest: bool) -> Iterator[_Day]:
         day = DayKeys(self._feed, date)
-        # A clock that stepped back by days opens a segment in an old day again.
-        final = final and not self._catalog.store.list(f"{day.folder}/{layout.OPEN}").files
-        try:
+        fresh = unlisted_of(self._catalog, day, newest=newest)
+        self._unlisted += fresh
+        extent: Extent | None = None
+        with suppress(ArchiveError):
             extent = self._catalog.overview(self._feed, date)[0]
-        except ArchiveError:
-            extent = None
-            entries: list[_Found] = []
-        else:
-            if extent is not None and final:
-                yield _Day(extent, lambda: self._listed(day))
-                return
-            entries = self._listed(day) if extent is not None else []
-        fresh = self._fresh(day, {found.name for found in entries})
-        self._unlisted.extend(fresh)
-        segments = [*entries, *(found for found, _ in fresh)]
+        if extent is not None and not fresh:
+            yield _Day(extent, lambda: self._listed(day))
+            return
+        segments = [*(self._listed(day) if extent is not None else ()), *(segment.found for segment in fresh)]
         extent = joined(found.extent for found in segments)
         if extent is not None:
             yield _Day(extent, lambda: segments)
 
-    def _listed(self, day: DayKeys) -> list[_Found]:
+    def _listed(self, day: DayKeys) -> list[Found]:
         manifest = self._catalog.manifest(day.feed, day.date)
         return [
-            _Found(day, entry.name.removesuffix(layout.DATA_SUFFIX), sealed=True, extent=extent_of_entry(entry))
+            Found(day, entry.name.removesuffix(layout.DATA_SUFFIX), sealed=True, extent=extent_of_entry(entry))
             for entry in (manifest.files if manifest else ())
         ]
 
-    def _fresh(self, day: DayKeys, known: set[str]) -> list[tuple[_Found, Index]]:
-        """Return what the manifest does not list: segments just sealed, and the open one."""
-        found: dict[str, tuple[_Found, Index]] = {}
-        # The open ones first: one that is sealed between the two listings is in both, never in none.
-        for folder, keys, sealed in ((layout.OPEN, day.open, False), (layout.EVIDENCE, day.sealed, True)):
-            names = self._catalog.store.list(f"{day.folder}/{folder}").files
-            for stem in layout.segment_stems(names, layout.INDEX_SUFFIX):
-                index = self._catalog.index(keys(stem).index) if stem not in known else None
-                if index is None:
-                    continue
-                epoch = index.header.epoch
-                extent = joined(
-                    extent for block in index.blocks if (extent := extent_of_block(epoch, block)) is not None
-                )
-                if extent is None:
-                    seq = index.header.after_seq or 0
-                    extent = Extent((epoch, seq), (epoch, seq), (0, 0), (0, 0))
-                found[stem] = _Found(day, stem, sealed, extent), index
-        return list(found.values())
-
-    def _open(self, found: _Found) -> Segment:
+    def _open(self, found: Found) -> Segment:
         places = (found.day.sealed(found.name), found.day.open(found.name))
         for keys in places if found.sealed else (*reversed(places), places[0]):
             index = self._catalog.index(keys.index)
@@ -203,7 +160,7 @@ class FeedRecords:
         raise ArchiveError("is missing", where=places[0].index, remedy="restore it from a backup")
 
 
-def _in_order(days: list[_Day], selection: Selection) -> list[_Found]:
+def _in_order(days: list[_Day], selection: Selection) -> list[Found]:
     found = [found for day in days for found in day.segments() if selection.may_hold(found.extent)]
     return sorted(found, key=lambda found: found.extent.first)
 

@@ -16,6 +16,7 @@ from ssmd_manifest_api.condition import Reason
 from ssmd_manifest_api.conditional import REVALIDATE, not_modified, validators
 from ssmd_manifest_api.conditional_route import ConditionalRoute
 from ssmd_manifest_api.filters import DayFilter, GapFilter, SegmentFilter
+from ssmd_manifest_api.gaps import FoundGaps, gaps_of_day, gaps_of_feed
 from ssmd_manifest_api.lookup import CatalogDep, known_day, known_feed, known_manifest, open_document
 from ssmd_manifest_api.paging import DAYS, FILES, GAPS
 from ssmd_manifest_api.parameters import (
@@ -186,11 +187,19 @@ def list_gaps(
     limit: LimitQuery = DEFAULT_LIMIT,
     cursor: GapsCursor = None,
 ) -> Response:
-    """List a feed's gaps by start, each once."""
+    """List a feed's gaps by start, each once; those the open segments' journals know of among them.
+
+    A day whose manifest or index is damaged is named in `unreadable`: it may know of more.
+    """
     known_feed(catalog, feed)
     wanted = GapFilter(layers=layers, statuses=statuses, from_ns=from_ns, to_ns=to_ns)
-    gaps, following = GAPS.page(catalog.gaps(feed, catalog.dates(feed), wanted), cursor=cursor, limit=limit)
-    return _json(models.FeedGaps(feed=feed, gaps=list(gaps), next=following))
+    found = gaps_of_feed(catalog, feed, wanted)
+    gaps, following = GAPS.page(found.gaps, cursor=cursor, limit=limit)
+    return _json(models.FeedGaps(feed=feed, gaps=list(gaps), unreadable=_unreadable(found), next=following))
+
+
+def _unreadable(found: FoundGaps) -> list[models.UnreadableDay]:
+    return [models.UnreadableDay(date=date, problem=problem) for date, problem in found.unreadable.items()]
 
 
 @router.get("/gaps/{feed}/{date}", tags=["gaps"], response_model=models.DayGaps, responses=PROBLEM_RESPONSES)
@@ -205,11 +214,15 @@ def list_day_gaps(
     limit: LimitQuery = DEFAULT_LIMIT,
     cursor: GapsCursor = None,
 ) -> Response:
-    """List the gaps that touch a day, by start."""
+    """List the gaps that touch a day, by start; those the open segments' journals know of among them."""
     known_day(catalog, feed, date)
+    catalog.overview(feed, date)  # the day's own manifest can be read, or there is nothing to answer
     wanted = GapFilter(layers=layers, statuses=statuses, from_ns=from_ns, to_ns=to_ns)
-    gaps, following = GAPS.page(catalog.gaps(feed, [date], wanted), cursor=cursor, limit=limit)
-    return _json(models.DayGaps(feed=feed, date=date, gaps=list(gaps), next=following))
+    found = gaps_of_day(catalog, feed, date, wanted)
+    gaps, following = GAPS.page(found.gaps, cursor=cursor, limit=limit)
+    return _json(
+        models.DayGaps(feed=feed, date=date, gaps=list(gaps), unreadable=_unreadable(found), next=following)
+    )
 
 
 @router.get(

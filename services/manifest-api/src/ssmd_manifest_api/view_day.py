@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ssmd_common.archive.manifest import AnomalyEntry, Manifest, SessionEntry
+from ssmd_common.archive.manifest import AnomalyEntry, GapEntry, Manifest, SessionEntry
 from ssmd_common.archive.times import DAY_NS, SECOND_NS, day_start_ns
 from ssmd_common.config.model import parse_interval
 from ssmd_manifest_api.condition import Condition, Verdict
@@ -85,6 +85,7 @@ def day_view(
     verdict: Verdict,
     *,
     manifest: Manifest | None,
+    gaps: Sequence[GapEntry],
     opened: Sequence[OpenSegment],
     slices: Sequence[Slice],
     now_ns: int,
@@ -99,6 +100,7 @@ def day_view(
         date: The day.
         verdict: Its condition.
         manifest: Its manifest; None where it has none, or none that can be read.
+        gaps: The gaps that touch it, by start.
         opened: Its open segments.
         slices: Records by time, of the open segments too.
         now_ns: The time now.
@@ -109,8 +111,7 @@ def day_view(
     files = manifest.files if manifest else []
     downloads = [download(feed, date, file) for file in files]
     every_gap = [
-        gap_view(gap, at, downloads, page=(at - 1) // _GAPS_A_PAGE + 1)
-        for at, gap in enumerate(manifest.gaps if manifest else [], start=1)
+        gap_view(gap, at, downloads, page=(at - 1) // _GAPS_A_PAGE + 1) for at, gap in enumerate(gaps, start=1)
     ]
     sessions = manifest.sessions if manifest else []
     tickers = manifest.tickers if manifest else []
@@ -132,7 +133,7 @@ def day_view(
         feed=feed,
         date=date,
         verdict=verdict,
-        facts=_facts(manifest, opened),
+        facts=_facts(manifest, gaps, opened),
         timeline=drawn,
         gaps=page_of(every_gap, gaps_page, _GAPS_A_PAGE),
         gap_groups=_groups(every_gap),
@@ -154,7 +155,7 @@ def _interval_ns(manifest: Manifest | None) -> int:
     return DAY_NS if manifest is None else parse_interval(manifest.rotation_interval).seconds * SECOND_NS
 
 
-def _facts(manifest: Manifest | None, opened: Sequence[OpenSegment]) -> list[Fact]:
+def _facts(manifest: Manifest | None, gaps: Sequence[GapEntry], opened: Sequence[OpenSegment]) -> list[Fact]:
     files = manifest.files if manifest else []
     in_open = sum(part.records for part in opened)
     raw = sum(file.bytes for file in files)
@@ -173,16 +174,16 @@ def _facts(manifest: Manifest | None, opened: Sequence[OpenSegment]) -> list[Fac
             f"a new one every {manifest.rotation_interval}" if manifest else "",
         ),
     ]
-    if manifest is not None:
-        missing = [gap.missing_count for gap in manifest.gaps]
+    if manifest is not None or gaps:
+        missing = [gap.missing_count for gap in gaps]
         known = sum(part or 0 for part in missing)
         hint = f"{number(known)} known to be missing" + (", and more" if None in missing else "")
         if not known and None in missing:
             hint = "of unknown size"
-        facts += [
-            Fact("Gaps", number(len(missing)), hint if missing else "nothing is known to be missing"),
-            Fact("Tickers", number(len(manifest.tickers)), f"of {count(len(manifest.message_types), 'type')}"),
-        ]
+        facts.append(Fact("Gaps", number(len(missing)), hint if missing else "nothing is known to be missing"))
+    if manifest is not None:
+        types = count(len(manifest.message_types), "type")
+        facts.append(Fact("Tickers", number(len(manifest.tickers)), f"of {types}"))
     return facts
 
 
