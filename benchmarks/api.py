@@ -41,6 +41,8 @@ _NGINX = "nginx"
 _CONNECTIONS = 32
 _SEGMENTS_OF_10_KB = 9
 _ROUTES = (
+    "/",
+    "/feeds/{feed}",
     "/manifests",
     "/manifests/{feed}",
     "/manifests/{feed}?limit=50",
