@@ -14,6 +14,7 @@ from itertools import pairwise
 
 from ssmd_common.archive.manifest import GapEntry, Manifest
 from ssmd_common.archive.times import DAY_NS, day_start_ns, from_rfc3339, to_rfc3339
+from ssmd_manifest_api.explanations import explain, missing_words
 
 __all__ = ["Condition", "DayFacts", "Expectation", "Reason", "Span", "Verdict", "facts_of", "judge"]
 
@@ -178,10 +179,10 @@ def _limit(names: Sequence[str]) -> Reason:
 
 
 def _loss(gap: GapEntry) -> Reason:
-    missing = "an unknown number of" if gap.missing_count is None else str(gap.missing_count)
-    noun = "messages" if gap.layer in ("stream", "archive") else "frames"
     end_ns = None if gap.end is None else from_rfc3339(gap.end)
-    text = f"{missing} {noun} missing at the layer {gap.layer}: {gap.cause} ({gap.status})"
+    text = f"{explain(gap.layer, gap.cause).title}: {missing_words(gap)} missing"
+    if gap.status == "open":
+        text += ", and still open"
     return Reason("gap", text, gap_id=gap.gap_id, start_ns=from_rfc3339(gap.start), end_ns=end_ns)
 
 

@@ -17,6 +17,7 @@ from ssmd_common.errors import ArchiveError
 from ssmd_manifest_api import pages_assets
 from ssmd_manifest_api.catalog import Catalog, Day, OpenSegment
 from ssmd_manifest_api.certificates import certificate_of
+from ssmd_manifest_api.explanations import ANOMALIES
 from ssmd_manifest_api.filters import GapFilter
 from ssmd_manifest_api.gaps import gaps_of_day
 from ssmd_manifest_api.lookup import CatalogDep, known_day, known_feed
@@ -27,7 +28,6 @@ from ssmd_manifest_api.view_certificate import CertificateView, certificate_view
 from ssmd_manifest_api.view_day import day_view
 from ssmd_manifest_api.view_docs import sections
 from ssmd_manifest_api.view_feed import FeedView, feed_view
-from ssmd_manifest_api.view_gaps import ANOMALIES
 from ssmd_manifest_api.view_problem import nearest_links
 
 __all__ = ["problem_page", "router"]

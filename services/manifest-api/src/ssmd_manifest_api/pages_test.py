@@ -174,3 +174,16 @@ async def test_a_feed_that_is_written_now_is_live_and_one_that_is_not_is_quiet(
         assert "Quiet, " in (await client.get("/feeds/kalshi")).text
     async with connect(archive, now_ns=NOON_NS - (at(12) - at(6, 17) - 20) * 1_000_000_000) as client:
         assert "Live, " in (await client.get("/feeds/kalshi")).text
+
+
+async def test_the_calendar_names_a_days_gaps_as_the_page_of_the_day_does(archive: Path, connect: Connect) -> None:
+    later = SampleDay(archive, "kalshi", DAY + dt.timedelta(days=2))
+    later.seal(SampleSegment("0000", 0, [Message(20, 5)]))
+    later.write_manifest()
+    async with connect(archive, now_ns=NOON_NS + 5 * 86_400 * 10**9) as client:
+        page = (await client.get("/feeds/kalshi")).text
+        reason = (await client.get("/conditions/kalshi")).json()["conditions"][0]["reasons"][0]
+    (look,) = re.findall(r'aria-labelledby="look">.*?</section>', page, re.DOTALL)
+    assert "NATS dropped messages before they were archived: 3 messages missing" in look
+    assert "retention" not in look
+    assert (reason["code"], reason["gap_id"]) == ("gap", "stream:100")

@@ -12,7 +12,8 @@ from ssmd_common.archive.manifest import AnomalyEntry, GapEntry, Manifest, Sessi
 from ssmd_common.archive.times import DAY_NS, SECOND_NS, day_start_ns
 from ssmd_common.config.model import parse_interval
 from ssmd_manifest_api.condition import Condition, Verdict
-from ssmd_manifest_api.view_gaps import LAYERS, GapView, gap_view
+from ssmd_manifest_api.explanations import LAYERS
+from ssmd_manifest_api.view_gaps import GapView, gap_view
 from ssmd_manifest_api.view_parts import Download, Fact, Page, download, page_of
 from ssmd_manifest_api.view_rate import Slice, bars, bucket_ns, outline
 from ssmd_manifest_api.view_text import count, number, share, size

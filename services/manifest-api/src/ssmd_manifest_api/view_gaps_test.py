@@ -4,7 +4,8 @@ import pytest
 
 from ssmd_common.archive.gaps import GapLayer, GapStatus
 from ssmd_common.archive.manifest import GapEntry
-from ssmd_manifest_api.view_gaps import CAUSES, LAYERS, STATUSES, explain, gap_view
+from ssmd_manifest_api.explanations import CAUSES, LAYERS, STATUSES, explain
+from ssmd_manifest_api.view_gaps import gap_view
 
 
 def entry(**changes: object) -> GapEntry:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from ssmd_common.archive.layout import window_of
 from ssmd_common.archive.manifest import FileEntry, SessionEntry
 from ssmd_common.archive.times import DAY_NS, SECOND_NS, from_rfc3339
-from ssmd_manifest_api.view_gaps import LAYERS, GapView
+from ssmd_manifest_api.explanations import LAYERS
+from ssmd_manifest_api.view_gaps import GapView
 from ssmd_manifest_api.view_rate import Bar, Slice, bars, bucket_ns
 from ssmd_manifest_api.view_text import clock, compact, count, number, span
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from ssmd_common.archive.manifest import FileEntry, SessionEntry
 from ssmd_common.archive.times import DAY_NS, SECOND_NS, to_rfc3339
-from ssmd_manifest_api.view_gaps import LAYERS, gap_view
+from ssmd_manifest_api.explanations import LAYERS
+from ssmd_manifest_api.view_gaps import gap_view
 from ssmd_manifest_api.view_gaps_test import entry
 from ssmd_manifest_api.view_rate import file_slices
 from ssmd_manifest_api.view_timeline import Timeline, timeline
