@@ -187,3 +187,14 @@ async def test_the_calendar_names_a_days_gaps_as_the_page_of_the_day_does(archiv
     assert "NATS dropped messages before they were archived: 3 messages missing" in look
     assert "retention" not in look
     assert (reason["code"], reason["gap_id"]) == ("gap", "stream:100")
+
+
+async def test_how_often_a_segment_begins_is_told_as_people_say_it(tmp_path: Path, connect: Connect) -> None:
+    day = SampleDay(tmp_path, "kalshi", DAY)
+    day.seal(SampleSegment("0600", at(6), [Message(2, at(6, 15))], minutes=120))
+    manifest = day.write_manifest()
+    assert manifest.rotation_interval == "120m"
+    async with connect(tmp_path) as client:
+        page = (await client.get("/feeds/kalshi/2026-11-23")).text
+    assert "a new one every 2 h" in page
+    assert "120m" not in page

@@ -16,7 +16,7 @@ from ssmd_manifest_api.explanations import LAYERS
 from ssmd_manifest_api.view_gaps import GapView, gap_view
 from ssmd_manifest_api.view_parts import Download, Fact, Page, download, page_of
 from ssmd_manifest_api.view_rate import Slice, bars, bucket_ns, outline
-from ssmd_manifest_api.view_text import count, number, share, size
+from ssmd_manifest_api.view_text import count, number, share, size, span
 from ssmd_manifest_api.view_timeline import Timeline, timeline
 
 if TYPE_CHECKING:
@@ -148,12 +148,16 @@ def day_view(
         anomalies=manifest.anomalies if manifest else [],
         env=manifest.env if manifest else "",
         stream=manifest.stream if manifest else "",
-        interval=manifest.rotation_interval if manifest else "",
+        interval=_interval(manifest) if manifest else "",
     )
 
 
 def _interval_ns(manifest: Manifest | None) -> int:
     return DAY_NS if manifest is None else parse_interval(manifest.rotation_interval).seconds * SECOND_NS
+
+
+def _interval(manifest: Manifest) -> str:
+    return span(_interval_ns(manifest))
 
 
 def _facts(manifest: Manifest | None, gaps: Sequence[GapEntry], opened: Sequence[OpenSegment]) -> list[Fact]:
@@ -172,7 +176,7 @@ def _facts(manifest: Manifest | None, gaps: Sequence[GapEntry], opened: Sequence
         Fact(
             "Segments",
             number(len(files)),
-            f"a new one every {manifest.rotation_interval}" if manifest else "",
+            f"a new one every {_interval(manifest)}" if manifest else "",
         ),
     ]
     if manifest is not None or gaps:
