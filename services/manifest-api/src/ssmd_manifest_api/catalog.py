@@ -188,7 +188,7 @@ class Catalog:
         Raises:
             ArchiveError: The manifest is damaged.
         """
-        summary = self._summaries.get(DayKeys(feed, date).manifest)
+        summary = self._summaries.get(_manifest_key(feed, date))
         return (None, ()) if summary is None else (summary.extent, summary.gaps)
 
     def index(self, key: str) -> Index | None:

@@ -118,15 +118,16 @@ def calendar_of(feed: str, days: Sequence[Day], year: int | None = None) -> Cale
         days: Its days from the first to the last, those without a folder among them.
         year: Only this year; None for the latest twelve months.
     """
-    cells = {cell.date: cell for cell in _cells(feed, days)}
-    firsts = sorted({date.replace(day=1) for date in cells})
+    found = {day.date: day for day in days}
+    firsts = sorted({date.replace(day=1) for date in found})
     years = sorted({first.year for first in firsts}, reverse=True)
     shown = firsts[-_MONTHS:] if year is None else [first for first in firsts if first.year == year]
-    months = [_month(first, cells) for first in reversed(shown)]
     wanted = {(first.year, first.month) for first in shown}
-    conditions = Counter(cell.condition for cell in cells.values() if (cell.date.year, cell.date.month) in wanted)
+    most = max((day.records for day in days), default=0)
+    cells = {date: _cell(feed, day, most) for date, day in found.items() if (date.year, date.month) in wanted}
+    conditions = Counter(cell.condition for cell in cells.values())
     return Calendar(
-        months=months,
+        months=[_month(first, cells) for first in reversed(shown)],
         counts={condition: conditions[condition] for condition in MEANINGS},
         years=years if len(firsts) > _MONTHS else [],
         year=year,
@@ -135,13 +136,15 @@ def calendar_of(feed: str, days: Sequence[Day], year: int | None = None) -> Cale
 
 def strip(feed: str, days: Sequence[Day], today: dt.date) -> list[CalendarDay | None]:
     """Return the sixty days up to today, oldest first; None for one the feed has nothing of."""
-    cells = {cell.date: cell for cell in _cells(feed, days)}
-    return [cells.get(today - dt.timedelta(days=ago)) for ago in range(_STRIP_DAYS - 1, -1, -1)]
+    most = max((day.records for day in days), default=0)
+    first = today - dt.timedelta(days=_STRIP_DAYS - 1)
+    cells = {day.date: _cell(feed, day, most) for day in days if first <= day.date <= today}
+    return [cells.get(first + dt.timedelta(days=number)) for number in range(_STRIP_DAYS)]
 
 
 def latest(feed: str, days: Sequence[Day]) -> CalendarDay:
     """Return a feed's latest day; it has at least one."""
-    return _cells(feed, days)[-1]
+    return _cell(feed, days[-1], max(day.records for day in days))
 
 
 def trouble(feed: str, days: Sequence[Day]) -> list[Trouble]:
@@ -165,18 +168,15 @@ def _url(feed: str, day: Day) -> str:
     return f"/feeds/{quote(feed)}/{day.date.isoformat()}"
 
 
-def _cells(feed: str, days: Sequence[Day]) -> list[CalendarDay]:
-    most = max((day.records for day in days), default=0)
-    return [
-        CalendarDay(
-            date=day.date,
-            url=_url(feed, day),
-            condition=day.verdict.condition,
-            label=_label(day),
-            level=-(-_LEVELS * day.records // most) if most else 0,
-        )
-        for day in days
-    ]
+def _cell(feed: str, day: Day, most: int) -> CalendarDay:
+    """Return a day's cell; ``most`` is how many records the feed's fullest day holds."""
+    return CalendarDay(
+        date=day.date,
+        url=_url(feed, day),
+        condition=day.verdict.condition,
+        label=_label(day),
+        level=-(-_LEVELS * day.records // most) if most else 0,
+    )
 
 
 def _label(day: Day) -> str:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_manifest_api.catalog import Day
@@ -32,6 +32,7 @@ def days(count: int, first: dt.date = FIRST) -> list[Day]:
     return [day(first + dt.timedelta(days=at)) for at in range(count)]
 
 
+@settings(deadline=None)
 @given(st.dates(dt.date(2000, 1, 1), dt.date(2100, 1, 1)), st.integers(1, 330))
 def test_every_day_of_a_year_is_in_the_calendar_once_under_its_weekday(first: dt.date, count: int) -> None:
     shown = calendar_of("kalshi", days(count, first))

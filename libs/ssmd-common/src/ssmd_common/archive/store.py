@@ -188,12 +188,26 @@ class LocalStore:
 
     def _inside(self, key: str) -> str | None:
         """Return where a key leads once its links are followed; None where that is outside of the archive."""
+        if not self._has_link(check_key(key)):
+            return f"{self._root}/{key}"
         root = os.path.realpath(self._root)
-        path = os.path.realpath(f"{root}/{check_key(key)}")
+        path = os.path.realpath(f"{root}/{key}")
         if path.startswith(f"{root}/"):
             return path
         self._on_escape()
         return None
+
+    def _has_link(self, key: str) -> bool:
+        """Tell whether a part of a key is a link: seldom, and to resolve links takes far longer than this."""
+        path = self._root
+        try:
+            for part in key.split("/"):
+                path = f"{path}/{part}"
+                if stat.S_ISLNK(os.lstat(path).st_mode):
+                    return True
+        except _GONE:
+            pass  # nothing is there to lead anywhere
+        return False
 
 
 class _LocalSource:

@@ -130,3 +130,23 @@ def test_links_are_followed_inside_of_the_archive_and_lead_nowhere_else(tmp_path
 def test_a_pipe_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert LocalStore(tmp_path).open("pipe") is None
+
+
+def test_a_link_anywhere_in_a_key_is_followed_inside_of_the_archive_alone(tmp_path: Path) -> None:
+    base, outside = tmp_path / "base", tmp_path / "outside"
+    for folder in (base / "feed" / "day" / "_open", outside / "day" / "_open"):
+        folder.mkdir(parents=True)
+        (folder / "file").write_bytes(b"bytes")
+    escapes: list[None] = []
+    store = LocalStore(base, on_escape=lambda: escapes.append(None))
+    (base / "other").mkdir()
+    (base / "other" / "day").symlink_to(outside / "day")
+    (base / "again").mkdir()
+    (base / "again" / "day").symlink_to(base / "feed" / "day")
+    assert store.list("other/day/_open") == Listing()
+    assert store.read("other/day/_open/file") is None
+    assert len(escapes) == 2
+    assert store.list("again/day/_open").files == ("file",)
+    assert store.list("feed/day/_open").files == ("file",)
+    assert store.list("feed/day/none/deeper") == Listing()
+    assert len(escapes) == 2
