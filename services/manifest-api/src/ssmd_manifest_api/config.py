@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from ssmd_common.config.calendar import Calendar
 from ssmd_common.config.loading import load_feed, load_model
-from ssmd_common.config.model import ConfigModel, Name, invalid
+from ssmd_common.config.model import ConfigModel, Name, checked, invalid, parse_name
 from ssmd_common.errors import ConfigError
 
 __all__ = ["ApiConfig", "TokenEntry", "load_calendars", "load_config"]
@@ -35,6 +35,22 @@ def _origin(text: str) -> str:
     return text
 
 
+def _feeds(value: object) -> object:
+    """Check what a token may read; left to the types alone, an error would name each alternative's inside."""
+    remedy = "write `all`, or a list of feeds: [kalshi, kraken]"
+    if value == "all":
+        return value
+    if not isinstance(value, list | tuple):
+        raise invalid("is neither `all` nor a list of feeds", remedy=remedy)
+    if not value:
+        raise invalid("is empty", remedy=remedy)
+    for feed in value:
+        if not isinstance(feed, str):
+            raise invalid(f"{feed!r} is no feed's name", remedy=remedy)
+        checked(parse_name)(feed)
+    return tuple(value)
+
+
 class TokenEntry(ConfigModel):
     """One token.
 
@@ -46,7 +62,7 @@ class TokenEntry(ConfigModel):
 
     name: Name
     sha256: Annotated[str, AfterValidator(_sha256)]
-    feeds: Literal["all"] | Annotated[tuple[Name, ...], Field(min_length=1)]
+    feeds: Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(_feeds)]
 
 
 class ApiConfig(ConfigModel):

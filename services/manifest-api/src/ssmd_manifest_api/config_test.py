@@ -59,6 +59,27 @@ def test_what_is_wrong_is_named_and_no_secret_is_repeated(tmp_path: Path, text: 
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("feeds", "problem"),
+    [
+        ("every", "is neither `all` nor a list"),
+        ("{kalshi: true}", "is neither `all` nor a list"),
+        ("[]", "is empty"),
+        ("[7]", "7 is no feed's name"),
+        ("[kalshi, ../etc]", "'../etc' cannot be a name"),
+    ],
+)
+def test_feeds_that_are_wrong_are_told_in_one_line_with_the_remedy(
+    tmp_path: Path, feeds: str, problem: str
+) -> None:
+    text = f"tokens: [{{name: ann, sha256: {HASH}, feeds: {feeds}}}]"
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path / "api.yaml", text))
+    assert (caught.value.field, "\n" in str(caught.value)) == ("tokens.0.feeds", False)
+    assert problem in str(caught.value)
+    assert caught.value.remedy
+
+
 def test_calendars_come_from_the_feeds_that_have_one(tmp_path: Path) -> None:
     write(tmp_path / "a.yaml", FEED)
     write(tmp_path / "b.yaml", FEED.replace("quiet", "hours") + "calendar: {timezone: America/New_York}\n")
