@@ -27,7 +27,9 @@ REVALIDATE = "no-cache"
 IMMUTABLE = "public, max-age=31536000, immutable"
 """What is sealed never changes."""
 
-_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})", re.ASCII | re.IGNORECASE)
+_RANGE = re.compile(r"bytes=(\d{0,4300})-(\d{0,4300})", re.ASCII | re.IGNORECASE)
+"""Of numbers with more digits Python makes none."""
+
 _TAG = re.compile(r'(?:W/)?("[^"]*")')
 
 

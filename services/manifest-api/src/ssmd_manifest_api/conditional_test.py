@@ -44,6 +44,11 @@ def test_a_list_in_several_lines_is_one_list() -> None:
         ("bytes=5-99", (5, 10)),
         ("bytes=-3", (7, 10)),
         ("bytes=-99", (0, 10)),
+        ("bytes=5-" + "9" * 30, (5, 10)),
+        ("bytes=-" + "9" * 30, (0, 10)),
+        ("bytes=" + "0" * 30 + "5-6", (5, 7)),
+        ("bytes=" + "9" * 30 + "-" + "8" * 30, None),
+        ("bytes=" + "9" * 5000 + "-", None),
         ("Bytes=1-2", (1, 3)),
         ("bytes=0-1,3-4", None),
         ("bytes=4-2", None),
@@ -60,7 +65,8 @@ def test_one_range_is_cut_and_anything_else_is_the_whole_file(header: str, part:
 
 
 @pytest.mark.parametrize(
-    ("header", "size"), [("bytes=10-", 10), ("bytes=10-12", 10), ("bytes=-0", 10), ("bytes=0-", 0)]
+    ("header", "size"),
+    [("bytes=10-", 10), ("bytes=10-12", 10), ("bytes=-0", 10), ("bytes=0-", 0), ("bytes=" + "9" * 4300 + "-", 10)],
 )
 def test_a_range_without_a_byte_cannot_be_satisfied(header: str, size: int) -> None:
     with pytest.raises(Unsatisfiable):
