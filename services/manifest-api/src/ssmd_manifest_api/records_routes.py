@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
+from pydantic import AfterValidator, WithJsonSchema
 
 from ssmd_common.archive.manifest import GapEntry
 from ssmd_common.archive.selection import Clock, Position, Selection
@@ -38,10 +40,18 @@ _MEDIA_TYPE = "application/x-ndjson"
 
 
 _Sequence = Annotated[int | None, Query(ge=0, le=_MOST)]
+_CURSOR = r"^[0-9]{1,18}\.[0-9]{1,18}$"
+
+
+def _cursor(text: str) -> str:
+    if not re.fullmatch(_CURSOR, text, re.ASCII) or text.endswith("\n"):
+        raise ValueError("not a cursor of records: take it from the `next` link of the page before")
+    return text
+
+
 _Cursor = Annotated[
-    str | None,
+    Annotated[str, AfterValidator(_cursor), WithJsonSchema({"type": "string", "pattern": _CURSOR})] | None,
     Query(
-        pattern=r"^[0-9]{1,18}\.[0-9]{1,18}$",
         description="Only from this place on, epoch and sequence, as the `next` link of the page before has it",
         examples=["1.4711"],
     ),

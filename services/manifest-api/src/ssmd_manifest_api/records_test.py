@@ -251,6 +251,12 @@ async def test_a_malformed_condition_is_422_and_named(
     assert [error["parameter"] for error in answer.json()["errors"]] == [parameter]
 
 
+@pytest.mark.parametrize("cursor", ["7", "1.-2", "1.2%0A", "d00000000000b"])
+async def test_a_malformed_cursor_says_where_to_take_one_from(client: httpx.AsyncClient, cursor: str) -> None:
+    (error,) = (await client.get(f"/records/kalshi?cursor={cursor}")).json()["errors"]
+    assert error["message"] == "not a cursor of records: take it from the `next` link of the page before"
+
+
 async def test_an_unknown_feed_is_404_with_the_nearest(client: httpx.AsyncClient) -> None:
     answer = await client.get("/records/kalsi")
     assert (answer.status_code, answer.json()["nearest"]) == (404, ["kalshi"])
