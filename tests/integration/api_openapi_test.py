@@ -17,6 +17,7 @@ from schemathesis import GenerationMode
 from integration.api_server import Server, serving
 from ssmd_common.service.telemetry import Metrics
 from ssmd_manifest_api.app import SERVICE, create_app
+from ssmd_manifest_api.auth import hash_token, new_token
 from ssmd_manifest_api.conftest import write_sample
 
 SETTINGS = settings(
@@ -50,13 +51,28 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_schemathesis_finds_nothing(server: Server, tmp_path: Path) -> None:
+    _run_schemathesis(server, tmp_path)
+
+
+def _run_schemathesis(server: Server, folder: Path, *options: str) -> None:
     words = ["run", f"{server.url}/openapi.json", "--max-examples", "25", "--seed", "7", "--max-failures", "20"]
     done = subprocess.run(  # noqa: S603 - a program of ours
-        [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", *words],
-        cwd=tmp_path, capture_output=True, text=True, timeout=400, check=False,
+        [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", *words, *options],
+        cwd=folder, capture_output=True, text=True, timeout=400, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     assert f"{len(OPERATIONS)} selected / {len(OPERATIONS)} total" in done.stdout
+
+
+def test_schemathesis_finds_nothing_where_a_token_is_needed(tmp_path: Path) -> None:
+    token = new_token()
+    config = tmp_path / "api.yaml"
+    config.write_text(
+        f"tokens: [{{name: test, sha256: {hash_token(token)}, feeds: [kalshi]}}]\n"
+        f"cors_origins: [https://charts.example.org]\n"
+    )
+    with serving(write_sample(tmp_path / "archive"), tmp_path / "api.log", "--config", str(config)) as running:
+        _run_schemathesis(running, tmp_path, "--header", f"Authorization: Bearer {token}")
 
 
 @pytest.mark.parametrize("path", WITH_PARAMETERS)

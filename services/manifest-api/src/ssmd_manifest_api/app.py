@@ -22,6 +22,7 @@ from ssmd_manifest_api.config import ApiConfig
 from ssmd_manifest_api.examples import install_examples
 from ssmd_manifest_api.express import Express
 from ssmd_manifest_api.measure import MeasuredApp, Traffic
+from ssmd_manifest_api.openapi_security import install_security
 from ssmd_manifest_api.problems import install_problems
 from ssmd_manifest_api.scope import ScopedStore
 from ssmd_manifest_api.security import SecuredApp
@@ -86,7 +87,7 @@ def create_app(
         grant: catalog if grant.feeds is None else catalog.over(ScopedStore(store, grant.feeds))
         for grant in guard.grants
     }
-    app.state.express = Express(catalog, guard, traffic)
+    app.state.express = Express(catalog, guard, traffic, cors=bool(config.cors_origins))
     install_problems(app, page=pages.problem_page)
     service = _service_router(health, metrics)
     for router in (
@@ -100,6 +101,8 @@ def create_app(
         app.include_router(router)
         app.include_router(_heads(router))
     install_examples(app)
+    if not guard.open:
+        install_security(app)
     app.add_middleware(SecuredApp, guard=guard, traffic=traffic)
     if config.cors_origins:
         app.add_middleware(

@@ -55,18 +55,25 @@ class Express:
         catalog: The archive.
         guard: Tells who may ask.
         traffic: Where the answers are counted.
+        cors: Other sites may ask.
         clock_s: Seconds that never go back.
     """
 
     def __init__(
-        self, catalog: Catalog, guard: Guard, traffic: Traffic, *, clock_s: Callable[[], float] = time.monotonic
+        self,
+        catalog: Catalog,
+        guard: Guard,
+        traffic: Traffic,
+        *,
+        cors: bool = False,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._catalog = catalog
         self._guard = guard
         self._clock_s = clock_s
         self._whole = traffic.answered_from_memory(_ROUTE, 200)
         self._unchanged = traffic.answered_from_memory(_ROUTE, 304)
-        self._headers = security_headers(guard)
+        self._headers = security_headers(guard, cors=cors)
         self._answers: dict[bytes, _Answer] = {}
 
     def answer(

@@ -226,3 +226,20 @@ def test_it_answers_nobody_who_may_not_read_the_feed(archive: Path) -> None:
         for feeds, token in tokens.items()
     }
     assert answered == {("kalshi",): True, ("kraken",): False, "all": True}
+
+
+def test_an_answer_from_memory_says_that_it_may_differ_by_site_and_token(archive: Path) -> None:
+    token = new_token()
+    known = (TokenEntry(name="ann", sha256=hash_token(token), feeds="all"),)
+    for tokens, origins, varies in (
+        ((), (), None),
+        ((), ("https://charts.example.org",), b"vary: Origin\r\n"),
+        (known, (), b"vary: Authorization\r\n"),
+        (known, ("https://charts.example.org",), b"vary: Authorization, Origin\r\n"),
+    ):
+        config = ApiConfig(tokens=tokens, cors_origins=origins)
+        express: Express = create_app(archive, metrics=Metrics(SERVICE), config=config).state.express
+        answer = express.answer(TARGET, [(b"authorization", f"Bearer {token}".encode())], DATE)
+        assert answer is not None
+        assert answer.count(b"\r\nvary: ") == (0 if varies is None else 1)
+        assert varies is None or varies in answer

@@ -23,7 +23,15 @@ from starlette.exceptions import HTTPException
 from ssmd_common.errors import ArchiveError
 from ssmd_manifest_api.view_problem import prefers_html
 
-__all__ = ["MEDIA_TYPE", "PROBLEM_RESPONSES", "Problem", "ProblemError", "install_problems", "problem_response"]
+__all__ = [
+    "MEDIA_TYPE",
+    "PROBLEM_RESPONSES",
+    "TOKEN_RESPONSE",
+    "Problem",
+    "ProblemError",
+    "install_problems",
+    "problem_response",
+]
 
 log = structlog.get_logger()
 
@@ -99,6 +107,13 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     422: {"description": "A malformed parameter", "content": {MEDIA_TYPE: {"schema": _inline_schema()}}},
 }
 """For the OpenAPI document: what every route under a feed can answer beside its 200."""
+
+TOKEN_RESPONSE: Mapping[str, Any] = {
+    "description": "No valid token",
+    "headers": {"WWW-Authenticate": {"description": "How to send one", "schema": {"type": "string"}}},
+    "content": {MEDIA_TYPE: {"schema": _inline_schema()}},
+}
+"""For the OpenAPI document: what every route that needs a token answers without."""
 
 
 def _answer(request: Request, status: int, kind: str, title: str, detail: str, **extra: Any) -> Response:

@@ -14,7 +14,7 @@ from ssmd_manifest_api.traversal import tries_to_leave
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["GRANT", "SecuredApp", "security_headers"]
+__all__ = ["GRANT", "SecuredApp", "is_open", "security_headers"]
 
 GRANT = "ssmd.grant"
 """Where a request's scope holds what it may see."""
@@ -37,9 +37,15 @@ _HEADERS: Final = (
 )
 
 
-def security_headers(guard: Guard) -> tuple[tuple[bytes, bytes], ...]:
-    """Return the headers of every answer that has no stricter ones of its own."""
-    return _HEADERS if guard.open else (*_HEADERS, (b"vary", b"Authorization"))
+def security_headers(guard: Guard, *, cors: bool = False) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the headers of every answer that has no stricter ones of its own.
+
+    Args:
+        guard: Tells who may ask.
+        cors: Other sites may ask, and nothing else says that an answer may differ by the site.
+    """
+    varies = b", ".join(name for name, does in ((b"Authorization", not guard.open), (b"Origin", cors)) if does)
+    return (*_HEADERS, (b"vary", varies)) if varies else _HEADERS
 
 
 class SecuredApp:
@@ -80,7 +86,7 @@ class SecuredApp:
             self._traffic.escaped("path")
             raise ProblemError(404, "not-found", "No such path", "the path leads out of what is served here")
         grant = self._guard.grant(scope["headers"])
-        if grant is None and not _is_open(scope["path"]):
+        if grant is None and not is_open(scope["path"]):
             raise ProblemError(
                 401,
                 "token-required",
@@ -103,5 +109,6 @@ class SecuredApp:
         return [*private, *added]
 
 
-def _is_open(path: str) -> bool:
+def is_open(path: str) -> bool:
+    """Tell whether a path needs no token."""
     return path in _OPEN_PATHS or path.startswith(_OPEN_FOLDER)

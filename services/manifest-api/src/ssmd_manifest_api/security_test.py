@@ -166,6 +166,35 @@ async def test_other_sites_may_ask_only_where_the_configuration_names_them(archi
         assert "access-control-allow-origin" not in other.headers
 
 
+@pytest.mark.parametrize("path", ["/", "/manifests", "/manifests/kalshi/2026-11-23", "/nothing", "/ready"])
+@pytest.mark.parametrize("origin", [{}, {"Origin": "https://charts.example.org"}, {"Origin": "https://evil.test"}])
+async def test_a_cache_keeps_apart_what_may_differ_by_site(
+    archive: Path, connect: Connect, path: str, origin: dict[str, str]
+) -> None:
+    config = CONFIG.model_copy(update={"cors_origins": ("https://charts.example.org",)})
+    async with connect(archive, config=config) as client:
+        for headers in (bearer(ALL), {}):
+            varies = (await client.get(path, headers={**headers, **origin})).headers["vary"]
+            assert {"Authorization", "Origin"} <= set(varies.split(", "))
+
+
+async def test_the_openapi_document_tells_of_tokens_where_there_are_some(
+    guarded: httpx.AsyncClient, client: httpx.AsyncClient
+) -> None:
+    document = (await guarded.get("/openapi.json", headers=bearer(ALL))).json()
+    assert {scheme["scheme"] for scheme in document["components"]["securitySchemes"].values()} == {
+        "bearer",
+        "basic",
+    }
+    for path, methods in document["paths"].items():
+        needs_token = path not in ("/health", "/ready", "/metrics")
+        assert ("401" in methods["get"]["responses"]) is needs_token
+        assert ("security" in methods["get"]) is needs_token
+    plain = (await client.get("/openapi.json")).json()
+    assert "securitySchemes" not in plain["components"]
+    assert not any("401" in methods["get"]["responses"] for methods in plain["paths"].values())
+
+
 def attempts(metrics: str, kind: str) -> float:
     found = re.search(rf'ssmd_api_traversal_attempts_total{{kind="{kind}"}} ([0-9.]+)', metrics)
     assert found is not None
