@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ssmd_common.archive.derivation import gap_entry
@@ -15,7 +15,7 @@ from ssmd_common.archive.times import DAY_NS, day_start_ns, from_rfc3339
 from ssmd_common.errors import ArchiveError
 from ssmd_manifest_api.catalog import Catalog
 from ssmd_manifest_api.filters import GapFilter
-from ssmd_manifest_api.unlisted import Unlisted, newest_of, unlisted_of
+from ssmd_manifest_api.unlisted import Listed, Unlisted, listed_of, newest_of, unlisted_of
 
 __all__ = ["FoundGaps", "gaps_of_day", "gaps_of_feed", "latest_gaps", "learned_gaps"]
 
@@ -63,44 +63,52 @@ def gaps_of_feed(catalog: Catalog, feed: str, wanted: GapFilter) -> FoundGaps:
         feed: A feed of it.
         wanted: Which gaps; a day after the range is not asked, one before it may have a gap that is not over.
     """
-    unreadable: dict[dt.date, str] = {}
-    listed: list[GapEntry] = []
-    for date in catalog.dates(feed):
-        if wanted.to_ns is not None and day_start_ns(date) >= wanted.to_ns:
-            break
-        try:
-            listed += catalog.overview(feed, date)[1]
-        except ArchiveError as error:
-            unreadable[date] = error.problem
-    learned = _learned(catalog, feed, unreadable)
-    return _found(latest_gaps(listed, learned), wanted, unreadable)
+
+    def asked(date: dt.date) -> bool:
+        return wanted.to_ns is None or day_start_ns(date) < wanted.to_ns
+
+    known = _ask(catalog, feed, asked)
+    return _found(latest_gaps(known.listed, known.learned), wanted, known.unreadable)
 
 
 def gaps_of_day(catalog: Catalog, feed: str, date: dt.date, wanted: GapFilter) -> FoundGaps:
     """List the gaps that touch a day, as :func:`gaps_of_feed`; a segment of another day may have learned of one."""
-    unreadable: dict[dt.date, str] = {}
-    listed: tuple[GapEntry, ...] = ()
-    try:
-        listed = catalog.overview(feed, date)[1]
-    except ArchiveError as error:
-        unreadable[date] = error.problem
+    known = _ask(catalog, feed, date.__eq__)
     start_ns = day_start_ns(date)
-    learned = _learned(catalog, feed, unreadable)
-    touching = [gap for gap in learned if overlaps(gap, start_ns, start_ns + DAY_NS)]
-    return _found(latest_gaps(listed, touching), wanted, unreadable)
+    touching = [gap for gap in known.learned if overlaps(gap, start_ns, start_ns + DAY_NS)]
+    return _found(latest_gaps(known.listed, touching), wanted, known.unreadable)
 
 
-def _learned(catalog: Catalog, feed: str, unreadable: dict[dt.date, str]) -> list[Gap]:
-    """Return the gaps no manifest lists yet; adds the days to ``unreadable`` that may have more."""
+@dataclass(slots=True)
+class _Known:
+    listed: list[GapEntry] = field(default_factory=list)
+    learned: list[Gap] = field(default_factory=list)
+    unreadable: dict[dt.date, str] = field(default_factory=dict)
+
+
+def _ask(catalog: Catalog, feed: str, asked: Callable[[dt.date], bool]) -> _Known:
+    """Return what the manifests of the days asked list, and what any day's segments know that none lists yet."""
+    known = _Known()
     dates = catalog.dates(feed)
     newest = newest_of(dates)
     unlisted: list[Unlisted] = []
     for date in dates:
+        day = DayKeys(feed, date)
+        listed: Listed | None = None
         try:
-            unlisted += unlisted_of(catalog, DayKeys(feed, date), newest=date in newest)
+            listed = listed_of(catalog, day, newest=date in newest)
         except ArchiveError as error:
-            unreadable.setdefault(date, error.problem)
-    return learned_gaps(unlisted)
+            if asked(date):
+                known.unreadable[date] = error.problem
+        if listed is not None and asked(date):
+            known.listed += listed.gaps
+        if listed is None or not listed.final:
+            try:
+                unlisted += unlisted_of(catalog, day, listed.segments if listed else ())
+            except ArchiveError as error:
+                known.unreadable.setdefault(date, error.problem)
+    known.learned += learned_gaps(unlisted)
+    return known
 
 
 def _found(gaps: list[GapEntry], wanted: GapFilter, unreadable: dict[dt.date, str]) -> FoundGaps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,14 @@ import msgspec
 import pytest
 
 from ssmd_common.archive.gaps import Gap, GapStatus
+from ssmd_common.archive.selection import EVERYTHING
+from ssmd_common.archive.store import LocalStore, Stat
 from ssmd_common.archive.times import DAY_NS, SECOND_NS
+from ssmd_manifest_api.catalog import Catalog
 from ssmd_manifest_api.conftest import DAY, NOON_NS, Connect, at, stream_gap
+from ssmd_manifest_api.filters import GapFilter
+from ssmd_manifest_api.gaps import gaps_of_feed
+from ssmd_manifest_api.records_plan import FeedRecords
 from ssmd_manifest_api.testing import Message, SampleDay, SampleSegment
 
 NEXT_DAY = DAY + dt.timedelta(days=1)
@@ -87,6 +94,51 @@ async def test_a_gap_over_midnight_is_listed_in_both_days(archive: Path, connect
     async with connect(archive, now_ns=NOON_NS + DAY_NS) as client:
         for date in ("2026-11-23", "2026-11-24"):
             assert "stream:9" in await gap_ids(client, f"/gaps/kalshi/{date}")
+
+
+class SealingStore(LocalStore):
+    """A store in which something happens once, after a manifest was looked at."""
+
+    then: Callable[[], object] | None = None
+
+    def stat(self, key: str) -> Stat | None:
+        found = super().stat(key)
+        if self.then is not None and key.endswith("manifest.json"):
+            then, self.then = self.then, None
+            then()
+        return found
+
+
+def _segments(catalog: Catalog) -> list[str]:
+    return [segment.name for segment in FeedRecords(catalog, "kalshi").segments(EVERYTHING)]
+
+
+def _gap_ids(catalog: Catalog) -> list[str]:
+    return [gap.gap_id for gap in gaps_of_feed(catalog, "kalshi", GapFilter()).gaps]
+
+
+@pytest.mark.parametrize(
+    ("ask", "whole"), [(_segments, ["0615", "0616", "0617"]), (_gap_ids, ["stream:100", "stream:200"])]
+)
+def test_a_segment_that_is_sealed_while_a_day_is_looked_at_is_told_of_once(
+    archive: Path, ask: Callable[[Catalog], list[str]], whole: list[str]
+) -> None:
+    gap = stream_gap("stream:200", at(6, 17))
+    reopen(archive, "kalshi", gap)
+    store = SealingStore(archive)
+    catalog = Catalog(store, clock_ns=lambda: NOON_NS)
+
+    def seal() -> None:
+        for path in (archive / "kalshi/2026-11-23/_open").iterdir():
+            path.unlink()
+        day = SampleDay(archive, "kalshi", DAY)
+        day.seal(SampleSegment("0617", at(6, 17), [Message(10, at(6, 17))], [gap]))
+        day.write_manifest()
+
+    assert ask(catalog) == whole
+    store.then = seal
+    assert ask(catalog) == whole
+    assert store.then is None
 
 
 async def test_a_segment_that_is_sealed_and_not_listed_yet_tells_its_gaps(

@@ -6,20 +6,19 @@ What a manifest does not list yet is taken by its index. Segments come in the st
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from ssmd_common.archive import layout
 from ssmd_common.archive.layout import DayKeys
 from ssmd_common.archive.manifest import GapEntry
 from ssmd_common.archive.reader import Segment
-from ssmd_common.archive.selection import Extent, Position, Selection, extent_of_entry, joined
+from ssmd_common.archive.selection import Extent, Position, Selection, joined
 from ssmd_common.archive.times import day_start_ns, from_rfc3339
 from ssmd_common.errors import ArchiveError
 from ssmd_manifest_api.catalog import Catalog
 from ssmd_manifest_api.gaps import latest_gaps, learned_gaps
-from ssmd_manifest_api.unlisted import Found, Unlisted, newest_of, unlisted_of
+from ssmd_manifest_api.unlisted import Found, Unlisted, listed_of, newest_of, segments_in, unlisted_of
 
 __all__ = ["FeedRecords", "GapRange", "stream_position"]
 
@@ -59,6 +58,7 @@ class FeedRecords:
         self._catalog = catalog
         self._feed = feed
         self._dates = catalog.dates(feed)
+        self._gaps: dict[dt.date, Sequence[GapEntry]] = {}
         self._unlisted: list[Unlisted] = []
         self._days: list[_Day] = []
         newest = newest_of(self._dates)
@@ -106,12 +106,13 @@ class FeedRecords:
         """
         if selection.empty:
             return []
-        listed: list[GapEntry] = []
-        for date in self._dates:
-            if within.to_ns is not None and day_start_ns(date) > within.to_ns:
-                continue  # earlier days count: a gap that is not over is listed where it was seen last
-            with suppress(ArchiveError):  # its segments are read by their indexes, and so are their gaps
-                listed += self._catalog.overview(self._feed, date)[1]
+        # Earlier days count: a gap that is not over is listed where it was seen last.
+        listed = (
+            gap
+            for date, gaps in self._gaps.items()
+            if within.to_ns is None or day_start_ns(date) <= within.to_ns
+            for gap in gaps
+        )
         gaps = latest_gaps(listed, learned_gaps(self._unlisted))
         return [gap for gap in gaps if _in_range(gap, selection, within, before)]
 
@@ -131,25 +132,20 @@ class FeedRecords:
 
     def _day(self, date: dt.date, *, newest: bool) -> Iterator[_Day]:
         day = DayKeys(self._feed, date)
-        fresh = unlisted_of(self._catalog, day, newest=newest)
+        segments: list[Found] = []
+        with suppress(ArchiveError):  # its segments are read by their indexes, and so are their gaps
+            listed = listed_of(self._catalog, day, newest=newest)
+            self._gaps[date] = listed.gaps
+            if listed.final and listed.extent is not None:
+                yield _Day(listed.extent, lambda: segments_in(day, self._catalog.manifest(day.feed, day.date)))
+                return
+            segments += listed.segments
+        fresh = unlisted_of(self._catalog, day, segments)
         self._unlisted += fresh
-        extent: Extent | None = None
-        with suppress(ArchiveError):
-            extent = self._catalog.overview(self._feed, date)[0]
-        if extent is not None and not fresh:
-            yield _Day(extent, lambda: self._listed(day))
-            return
-        segments = [*(self._listed(day) if extent is not None else ()), *(segment.found for segment in fresh)]
+        segments += [segment.found for segment in fresh]
         extent = joined(found.extent for found in segments)
         if extent is not None:
             yield _Day(extent, lambda: segments)
-
-    def _listed(self, day: DayKeys) -> list[Found]:
-        manifest = self._catalog.manifest(day.feed, day.date)
-        return [
-            Found(day, entry.name.removesuffix(layout.DATA_SUFFIX), sealed=True, extent=extent_of_entry(entry))
-            for entry in (manifest.files if manifest else ())
-        ]
 
     def _open(self, found: Found) -> Segment:
         places = (found.day.sealed(found.name), found.day.open(found.name))

@@ -1,23 +1,24 @@
-"""Segments a manifest does not list yet: those just sealed, and the open ones as far as they are committed.
+"""What a day's manifest lists, and the segments it does not list yet.
 
-A manifest may be seconds behind its folder, so the newest days are listed too. Of a day whose manifest is damaged,
-every segment is one that no manifest lists.
+These are the ones just sealed, and the open ones as far as they are committed. A manifest may be seconds behind its
+folder, so the newest days are listed too. Of a day whose manifest is damaged, every segment is one that no manifest
+lists.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ssmd_common.archive import layout
 from ssmd_common.archive.index import Index
 from ssmd_common.archive.layout import DayKeys
-from ssmd_common.archive.selection import Extent, extent_of_block, joined
-from ssmd_common.errors import ArchiveError
+from ssmd_common.archive.manifest import GapEntry, Manifest
+from ssmd_common.archive.selection import Extent, extent_of_block, extent_of_entry, joined
 from ssmd_manifest_api.catalog import Catalog
 
-__all__ = ["Found", "Unlisted", "newest_of", "unlisted_of"]
+__all__ = ["Found", "Listed", "Unlisted", "listed_of", "newest_of", "segments_in", "unlisted_of"]
 
 _LISTED_DAYS = 2
 """The archiver writes the newest day, and the one before it around midnight; older manifests are final."""
@@ -46,27 +47,59 @@ def newest_of(dates: Sequence[dt.date]) -> Sequence[dt.date]:
     return dates[-_LISTED_DAYS:]
 
 
-def unlisted_of(catalog: Catalog, day: DayKeys, *, newest: bool) -> list[Unlisted]:
-    """Return a day's segments that its manifest does not list.
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a day's manifest lists, of one version of it.
+
+    Attributes:
+        extent: What its segments span; None where it lists none.
+        final: Nothing is there that it does not list.
+        segments: Its segments; empty where it is final, for :func:`segments_in` gives them when they are wanted.
+    """
+
+    extent: Extent | None
+    gaps: Sequence[GapEntry]
+    final: bool
+    segments: Sequence[Found] = ()
+
+
+def listed_of(catalog: Catalog, day: DayKeys, *, newest: bool) -> Listed:
+    """Return what a day's manifest lists; nothing where it has none.
 
     Args:
         catalog: The archive.
         day: A day of it.
-        newest: It is one of :func:`newest_of`; an older day has them where one is open, and where it has no
-            manifest that can be read.
+        newest: It is one of :func:`newest_of`.
+
+    Raises:
+        ArchiveError: The manifest is damaged.
+    """
+    extent, summed = catalog.overview(day.feed, day.date)
+    # A clock that stepped back by days opens a segment in an old day again.
+    if extent is not None and not newest and not catalog.store.list(f"{day.folder}/{layout.OPEN}").files:
+        return Listed(extent, summed, final=True)
+    manifest = catalog.manifest(day.feed, day.date)
+    # Segments and gaps of the same version: what came between the two would be in neither, or twice.
+    segments = segments_in(day, manifest)
+    extent = joined(found.extent for found in segments)
+    return Listed(extent, manifest.gaps if manifest else (), final=False, segments=segments)
+
+
+def segments_in(day: DayKeys, manifest: Manifest | None) -> list[Found]:
+    """Return the segments a manifest lists."""
+    return [
+        Found(day, entry.name.removesuffix(layout.DATA_SUFFIX), sealed=True, extent=extent_of_entry(entry))
+        for entry in (manifest.files if manifest else ())
+    ]
+
+
+def unlisted_of(catalog: Catalog, day: DayKeys, listed: Iterable[Found]) -> list[Unlisted]:
+    """Return a day's segments that are not among those listed.
 
     Raises:
         ArchiveError: An index is damaged.
     """
-    try:
-        listed = catalog.overview(day.feed, day.date)[0] is not None
-    except ArchiveError:
-        listed = False
-    # A clock that stepped back by days opens a segment in an old day again.
-    if listed and not newest and not catalog.store.list(f"{day.folder}/{layout.OPEN}").files:
-        return []
-    manifest = catalog.manifest(day.feed, day.date) if listed else None
-    known = {entry.name.removesuffix(layout.DATA_SUFFIX) for entry in (manifest.files if manifest else ())}
+    known = {found.name for found in listed}
     unlisted: dict[str, Unlisted] = {}
     # The open ones first: one that is sealed between the two listings is in both, never in none.
     for folder, keys, sealed in ((layout.OPEN, day.open, False), (layout.EVIDENCE, day.sealed, True)):
