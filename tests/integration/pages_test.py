@@ -22,7 +22,7 @@ from integration.pages_archive import GAPPY, MISSING, write_archive
 from integration.pages_checks import faults_of
 from ssmd_common.archive.times import SECOND_NS, date_of, from_rfc3339
 from ssmd_connector.causes import Cause
-from ssmd_manifest_api.view_gaps import CAUSES
+from ssmd_manifest_api.explanations import CAUSES
 
 ROOT = Path(__file__).parents[2]
 FOLDER_VARIABLE = "SSMD_SCREENSHOTS"
