@@ -13,7 +13,6 @@ import asyncio
 import datetime as dt
 import json
 import multiprocessing
-import resource
 import sys
 import tempfile
 import time
@@ -25,7 +24,7 @@ from typing import Any
 
 from bench import quiet
 from bench.fill import FEED, fill
-from bench.machine import machine, machine_line
+from bench.machine import machine, machine_line, peak_bytes
 from bench.publishers import Places, connector
 from bench.readers import archiver
 from bench.source import running_source
@@ -106,7 +105,7 @@ def _start(base: Path) -> tuple[float, int]:
     begun = time.process_time()
     recover(base, FEED, Disk())
     Catalog(base, FEED, Disk()).check_all()
-    return time.process_time() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    return time.process_time() - begun, peak_bytes()
 
 
 def by_days(days: int) -> Row:

@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-__all__ = ["machine", "machine_line"]
+__all__ = ["machine", "machine_line", "peak_bytes"]
 
 
 def _processor() -> str:
@@ -39,3 +39,14 @@ def machine_line() -> str:
         f"{told['date']}, {told['cpus']} processors ({told['processor']}), {told['system']}, "
         f"Python {told['python']}, load {told['load']} before"
     )
+
+
+def peak_bytes(pid: int | str = "self") -> int:
+    """Return the most memory a process ever held; 0 where the system does not tell.
+
+    Not ``ru_maxrss``, which begins with what the process held that it was started by.
+    """
+    for line in Path(f"/proc/{pid}/status").read_text("ascii").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) << 10
+    return 0

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import json
 import os
-import resource
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -29,6 +28,7 @@ from websockets.asyncio.client import connect as websockets_connect
 
 from bench import quiet
 from bench.fill import FEED, MAX_BYTES, STREAM, SUBJECTS
+from bench.machine import peak_bytes
 from bench.source import MARKETS, Marks
 from ssmd_common.config.environment import Environment
 from ssmd_common.config.loading import load_feed
@@ -131,7 +131,7 @@ class _Clock:
         """Return what it took up to now."""
         seconds = time.monotonic() - self._marks.sending.value
         own, server, source = (now - before for now, before in zip(self._cpu(), self._before, strict=True))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        peak = peak_bytes()
         return Took(self._marks.total.value, seconds, own, server, source, peak, latencies_ns)
 
 

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import gzip
 import json
-import resource
 import socket
 import time
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from bench import quiet
 from bench.fill import FEED, STREAM, SUBJECTS
+from bench.machine import peak_bytes
 from ssmd_archiver.disk import Disk
 from ssmd_archiver.run import run_archiver
 from ssmd_archiver.verify import verify_feed
@@ -122,7 +122,7 @@ def archiver(url: str, count: int, folder: Path, interval: str = "1h") -> Took:
         }
     )
     took = asyncio.run(_archive(config, count))
-    took = replace(took, peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10)
+    took = replace(took, peak_bytes=peak_bytes())
     report = verify_feed(folder, FEED)
     if report.findings:
         raise RuntimeError(f"the archive does not verify: {report.findings[0]}")

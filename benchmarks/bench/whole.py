@@ -17,6 +17,7 @@ from typing import Any
 
 from bench import quiet
 from bench.fill import FEED, STREAM, SUBJECTS
+from bench.machine import peak_bytes
 from bench.publishers import Places, connector
 from bench.source import Source
 from ssmd_archiver.disk import Disk
@@ -176,7 +177,9 @@ def hold(source: Source, rate: int, seconds: int) -> Held:
         _until(lambda: source.marks.sending.value > 0, PREPARE_TIMEOUT_S, reading, writing)
         before = {who: _cpu_seconds(pid) for who, pid in pids.items()}
         lags = _watch(source, rate, seconds, records)
-        usage = {who: Usage((_cpu_seconds(pid) - before[who]) / seconds, _peak(pid)) for who, pid in pids.items()}
+        usage = {
+            who: Usage((_cpu_seconds(pid) - before[who]) / seconds, peak_bytes(pid)) for who, pid in pids.items()
+        }
         # Control frames become capture events, so what is to be durable are the data frames alone.
         with contextlib.suppress(TimeoutError):
             _until(lambda: records.value >= rate * seconds, SETTLE_TIMEOUT_S, writing)
@@ -257,10 +260,3 @@ def _latencies_ms(base: Path, durable: list[tuple[int, int]]) -> tuple[float, fl
 def _cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
-
-
-def _peak(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text("ascii").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) << 10
-    return 0
