@@ -16,7 +16,7 @@ from ssmd_common.nats.connection import close, connect
 from ssmd_common.subjects import SubjectBuilder
 from ssmd_simulator.markets import listing
 
-__all__ = ["FEED", "STREAM", "SUBJECTS", "fill"]
+__all__ = ["FEED", "STREAM", "SUBJECTS", "commands", "fill"]
 
 FEED = "kalshi"
 STREAM = "BENCH"
@@ -29,7 +29,7 @@ MAX_BYTES = 8 << 30
 ACK_TIMEOUT_S = 60
 
 
-def _commands(count: int, inbox: str, tickers: int, frame_bytes: int | None) -> Iterator[bytes]:
+def commands(count: int, inbox: str, tickers: int, frame_bytes: int | None) -> Iterator[bytes]:
     """Iterate over the ``HPUB`` commands of ``count`` messages; the frames come round after 50,000."""
     frames = list(itertools.islice(simulated_frames(), min(count, DISTINCT_FRAMES)))
     if frame_bytes is not None:
@@ -82,9 +82,9 @@ async def fill(url: str, count: int, *, tickers: int = 600, frame_bytes: int | N
         inbox = client.new_inbox()
         subscription = await client.subscribe_raw(inbox, on_acks)
         sent = 0
-        commands = _commands(count, inbox, tickers, frame_bytes)
+        made = commands(count, inbox, tickers, frame_bytes)
         window = WINDOW if frame_bytes is None else max(1, min(WINDOW, WINDOW_BYTES // frame_bytes))
-        while block := list(itertools.islice(commands, window)):
+        while block := list(itertools.islice(made, window)):
             await client.write_block(b"".join(block))
             sent += len(block)
             async with asyncio.timeout(ACK_TIMEOUT_S):
