@@ -14,6 +14,7 @@ from ssmd_connector.causes import Cause
 from ssmd_connector.keeper import MarketKeeper
 from ssmd_connector.lane import Lane, Wiring
 from ssmd_connector.link import TypeWatch
+from ssmd_connector.venues.generic_refusals import Refusals
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -64,6 +65,7 @@ class FeedLoop:
             ended=self._note_end,
         )
         self._lanes = [self._lane(number, wiring) for number in range(1, plan.sockets + 1)]
+        metrics.subscriptions_refused.observe(lambda: sum(len(lane.refused) for lane in self._lanes))
         self._closing: set[asyncio.Task[None]] = set()
         self._close_order = asyncio.Lock()
         self._stop: Stop | None = None
@@ -78,6 +80,10 @@ class FeedLoop:
         """Return what of the feed is not subscribed to, or None."""
         reasons = (self._keeper.why_not_complete(), *(lane.why_not_subscribed() for lane in self._lanes))
         return next((reason for reason in reasons if reason), None)
+
+    def refused(self) -> str | None:
+        """Return what is captured without, since the exchange refuses it, or None."""
+        return next((f"the exchange refuses: {text}" for lane in self._lanes for text in lane.refused), None)
 
     def why_not_flowing(self) -> str | None:
         """Return why frames do not flow, or None."""
@@ -110,9 +116,10 @@ class FeedLoop:
 
     def _lane(self, number: int, wiring: Wiring) -> Lane:
         """Make one socket, whose connections ask for the markets it has to bring when they begin."""
+        refusals = Refusals()
 
         def dialogue() -> Dialogue:
-            return self._plan.dialogue(number, self._keeper.markets.tickers(number))
+            return self._plan.dialogue(number, self._keeper.markets.tickers(number), refusals)
 
         return Lane(number, self._plan.sockets, wiring=wiring, dialogue=dialogue, backoff=Backoff())
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from ssmd_common.events import ConnectionOpened
+from ssmd_common.service.redact import redact_text
 from ssmd_connector.handshake import open_before
 from ssmd_connector.link import Link
 from ssmd_connector.session import Session, State
@@ -87,6 +88,11 @@ class Lane:
         self._backoff = backoff
         self._link: Link | None = None
         self._open_failure = "not connected yet"
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """What the exchange refused on the open connection, fit to be shown."""
+        return tuple(map(redact_text, self._link.session.refused)) if self._link is not None else ()
 
     def why_not_open(self) -> str | None:
         """Return why no socket is open, or None."""

@@ -27,6 +27,7 @@ from ssmd_connector.backoff import Backoff
 from ssmd_connector.plan import Plan
 from ssmd_connector.run import run
 from ssmd_connector.testing import exchange
+from ssmd_connector.venues.generic_refusals import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -235,6 +236,43 @@ async def test_what_the_exchange_asks_to_wait_is_waited(nats_server: NatsServer)
     async with exchange(script, door=door) as url, running(plan_of(url, nats_server.url)):
         await passed(let_in)
     assert times[1] - times[0] >= 2
+
+
+async def test_a_symbol_that_stays_refused_costs_no_other(nats_server: NatsServer) -> None:
+    """It is asked for anew at first; then the rest is captured, and log, /ready and a metric say what is not."""
+    captured = asyncio.Event()
+    asked: list[int] = []
+
+    async def script(connection: ServerConnection, number: int) -> None:
+        asked.append(number)
+        await connection.recv()
+        await connection.send(json.dumps({"type": "error", "text": "no such symbol OLD", "at": time.time_ns()}))
+        for moment in range(4 * SILENCE_S * 10):
+            await connection.send(json.dumps({"type": "trade", "symbol": "A", "n": moment}))
+            await asyncio.sleep(0.1)
+            if number == PATIENCE and moment == 2 * SILENCE_S * 10:
+                captured.set()
+
+    port = free_port()
+    rules = {"control": {"refused": [{"path": "type", "equals": "error"}]}}
+    with capture_logs() as logs:
+        async with (
+            exchange(script) as url,
+            running(plan_of(url, nats_server.url, **rules), health=f"127.0.0.1:{port}"),
+            httpx.AsyncClient() as client,
+        ):
+            await passed(captured)
+            ready = await client.get(f"http://127.0.0.1:{port}/ready")
+            metrics = await client.get(f"http://127.0.0.1:{port}/metrics")
+    closed = await told(nats_server, events.ConnectionClosed)
+    assert [event.cause for event in closed] == ["subscription_refused"] * (PATIENCE - 1) + ["stopped"]
+    assert asked == list(range(1, PATIENCE + 1))
+    assert len(await told(nats_server, events.Control)) == PATIENCE
+    (said,) = [line for line in logs if line["event"] == "refusal_stays"]
+    assert (said["connection"], "no such symbol OLD" in said["answer"]) == (PATIENCE, True)
+    assert ready.status_code == 200
+    assert "no such symbol OLD" in ready.json()["checks"]["subscribed"]["note"]
+    assert "ssmd_connector_subscriptions_refused 1" in metrics.text
 
 
 async def test_types_without_numbers_are_declared(nats_server: NatsServer) -> None:

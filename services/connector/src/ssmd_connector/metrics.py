@@ -68,6 +68,11 @@ class ConnectorMetrics:
             f"{prefix}exchange_repeats", "{frame}", "Frames whose exchange sequence came again or late"
         ).labelled()
         self.markets = gauge(f"{prefix}markets", "{market}", "Markets subscribed to by name").labelled()
+        self.subscriptions_refused = gauge(
+            f"{prefix}subscriptions_refused",
+            "{refusal}",
+            "Different refusals of the exchange on the open connections, which go on without what they are about",
+        ).labelled()
         self.discovery_requests = counter(
             f"{prefix}discovery_requests", "{request}", "Requests for lists of markets"
         ).labelled()

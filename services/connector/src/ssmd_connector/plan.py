@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ssmd_common.config.feed import Feed
     from ssmd_common.config.websocket import Discover, WebsocketSettings
     from ssmd_connector.session import Dialogue
+    from ssmd_connector.venues.generic_refusals import Refusals
     from ssmd_connector.venues.venue import Venue
 
 __all__ = ["INSTANCE_VARIABLE", "Plan", "new_session", "stream_limits", "today", "venue_of"]
@@ -115,16 +116,17 @@ class Plan:
         """Most requests a second over REST, and commands a second on each socket; None for no limit."""
         return version_in_force(self.feed, today()).rate_limit_per_second
 
-    def dialogue(self, lane: int, tickers: tuple[str, ...]) -> Dialogue:
+    def dialogue(self, lane: int, tickers: tuple[str, ...], refusals: Refusals) -> Dialogue:
         """Return the conversation of a new connection.
 
         Args:
             lane: Which of the sockets, from 1; the first subscribes to what needs no tickers.
             tickers: The markets this socket has to bring now.
+            refusals: What the exchange refused on this socket's forerunners (generic).
         """
         settings = self.settings
         if not self.is_kalshi:
-            return GenericDialogue(GenericWishes.of(settings))
+            return GenericDialogue(GenericWishes.of(settings), refusals)
         kalshi = settings.kalshi_settings
         whole = [name for name in kalshi.channels if self._is_whole(name)]
         return KalshiDialogue(

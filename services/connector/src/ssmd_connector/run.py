@@ -119,6 +119,7 @@ class _Service:
         health.ready.check("nats", connected.reason)
         health.ready.check("exchange", self._loop.why_not_open)
         health.ready.check("subscribed", self._loop.why_not_subscribed)
+        health.ready.note("subscribed", self._loop.refused)
         health.ready.check("flow", self._loop.why_not_flowing)
         limit, frame_limit = self._publisher.limit, plan.settings.max_frame_bytes
         if frame_limit > limit:

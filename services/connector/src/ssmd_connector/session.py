@@ -59,6 +59,11 @@ class Dialogue(Protocol):
         """Whether nothing is subscribed to, so that no frame is to be expected."""
         ...
 
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """What the exchange refused of what was asked for, in its words, and the connection goes on without."""
+        ...
+
     def begin(self, now_ns: int) -> list[Effect]:
         """Say what is sent first."""
         ...
@@ -114,6 +119,11 @@ class Session:
         self._last_frame_ns = 0
         self.state = State.SUBSCRIBING
 
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """What the exchange refused, and the connection goes on without, in its words."""
+        return self._dialogue.refused
+
     def opened(self, now_ns: int) -> list[Effect]:
         """Begin: the socket is open."""
         self._last_frame_ns = now_ns
@@ -128,7 +138,8 @@ class Session:
             now_ns: The monotonic clock, by which every deadline goes.
             received_ns: The wall clock, for the record.
         """
-        if not route.is_pong:
+        # Where something was refused, heartbeats do not show that anything was granted.
+        if not (route.is_pong or (route.kind is Kind.CONTROL and self._dialogue.refused)):
             self._last_frame_ns = now_ns
         effects = self._follow(route, now_ns, received_ns) if route.seq_key else None
         if route.kind is Kind.CONTROL:

@@ -11,6 +11,7 @@ from ssmd_connector.causes import Cause
 from ssmd_connector.effects import Confirmed, Disconnect, Effect, GapFound, Ready, Repeated, Resynced, Send, Warn
 from ssmd_connector.session import Session, State
 from ssmd_connector.venues.generic_dialogue import GenericDialogue, GenericWishes
+from ssmd_connector.venues.generic_refusals import PATIENCE, Refusals
 from ssmd_connector.venues.kalshi import KalshiVenue
 from ssmd_connector.venues.kalshi_dialogue import KalshiDialogue, KalshiWishes
 from ssmd_connector.venues.venue import Kind, Route
@@ -198,17 +199,58 @@ def test_a_repeated_number_is_told_and_changes_nothing() -> None:
     assert delta(session, "A", 4) == []
 
 
+REFUSAL = Route(Kind.CONTROL, "error", "error", refused=True)
+
+
 def test_a_generic_feed_subscribes_keeps_alive_and_hears_a_refusal() -> None:
     wishes = GenericWishes(("{}",), keep_alive="PING", keep_alive_ns=10 * S)
     session = Session(
-        GenericDialogue(wishes), gap_numbers=itertools.count(1), silence_ns=60 * S, sequence_starts_at=None
+        GenericDialogue(wishes, Refusals()),
+        gap_numbers=itertools.count(1),
+        silence_ns=60 * S,
+        sequence_starts_at=None,
     )
     assert session.opened(0) == [Send("{}"), Ready()]
     assert session.tick(10 * S) == [Send("PING")]
     assert session.tick(19 * S) == []
     assert session.tick(20 * S) == [Send("PING")]
-    refusal = Route(Kind.CONTROL, "error", "error", refused=True)
-    assert session.received(refusal, b"no", 21 * S) == [Disconnect(Cause.SUBSCRIPTION_REFUSED, "no")]
+    assert not session.received(REFUSAL, b"no", 21 * S)
+    assert session.refused == ("no",)
+    assert session.tick(22 * S) == []
+    assert session.tick(23 * S) == [Disconnect(Cause.SUBSCRIPTION_REFUSED, "no")]
+
+
+def refused_often() -> Session:
+    """Return a connection that was refused as its forerunners were, at 0."""
+    refusals = Refusals()
+    for _ in range(PATIENCE - 1):
+        refusals.begin()
+        refusals.take("no")
+    dialogue = GenericDialogue(GenericWishes(("{}",)), refusals)
+    session = Session(dialogue, gap_numbers=itertools.count(1), silence_ns=60 * S, sequence_starts_at=None)
+    session.opened(0)
+    session.received(REFUSAL, b"no", 0)
+    return session
+
+
+def test_a_refusal_that_stays_is_told_once_and_ends_no_connection() -> None:
+    session = refused_often()
+    (said,) = session.tick(2 * S)
+    assert isinstance(said, Warn)
+    assert (said.event, said.fields["answer"], said.fields["more"]) == ("refusal_stays", "no", 0)
+    session.received(Route(Kind.DATA, "t", "t"), b"{}", 3 * S)
+    session.received(REFUSAL, b"no", 4 * S)
+    assert [session.tick(now * S) for now in (5, 10, 62)] == [[], [], []]
+    assert session.state is State.STREAMING
+
+
+def test_where_all_is_refused_heartbeats_and_refusals_do_not_keep_the_connection() -> None:
+    session = refused_often()
+    session.tick(2 * S)
+    for now in range(10, 60, 10):
+        session.received(REFUSAL, b"no", now * S)
+        session.received(Route(Kind.CONTROL, "heartbeat", "heartbeat"), b"{}", now * S)
+    assert session.tick(60 * S) == [Disconnect(Cause.SILENT, "no frame for 60 s")]
 
 
 steps = st.lists(

@@ -42,6 +42,7 @@ class Conditions:
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._checks: dict[str, Callable[[], str | None]] = {}
+        self._notes: dict[str, Callable[[], str | None]] = {}
         for name in names:
             self.fail(name, _NOT_YET)
 
@@ -56,6 +57,14 @@ class Conditions:
     def check(self, name: str, why_not: Callable[[], str | None]) -> None:
         """Ask ``why_not`` at each request: a reason, or ``None`` while the condition holds."""
         self._checks[name] = why_not
+
+    def note(self, name: str, what: Callable[[], str | None]) -> None:
+        """Ask ``what`` at each request for what a person should know although the condition holds."""
+        self._notes[name] = what
+
+    def notes(self) -> dict[str, str]:
+        """Return what there is to know, by condition."""
+        return {name: told for name, what in self._notes.items() if (told := what())}
 
     def reasons(self) -> dict[str, str | None]:
         """Return every condition with its reason, ``None`` where it holds."""
@@ -86,9 +95,11 @@ class Health:
     def _answer(self, conditions: Conditions, good: str, bad: str) -> tuple[int, dict[str, object]]:
         reasons = conditions.reasons()
         fine = not any(reasons.values())
-        checks: dict[str, object] = {
+        checks: dict[str, dict[str, object]] = {
             name: {"ok": False, "reason": reason} if reason else {"ok": True} for name, reason in reasons.items()
         }
+        for name, note in conditions.notes().items():
+            checks[name] = {**checks.get(name, {}), "note": note}
         document: dict[str, object] = {"service": self.service, "status": good if fine else bad, "checks": checks}
         return (200 if fine else 503), document
 

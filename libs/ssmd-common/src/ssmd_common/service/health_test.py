@@ -59,6 +59,23 @@ async def test_ready_tells_why_not_and_then_that_it_is(health: Health, bound: Ad
     )
 
 
+async def test_a_note_stands_beside_a_condition_that_holds_and_changes_no_status(
+    health: Health, bound: Address
+) -> None:
+    noted = ["captured without OLD"]
+    health.ready.ok("nats")
+    health.ready.note("nats", lambda: noted[0] if noted else None)
+    told = await _get(bound, "/ready")
+    noted.clear()
+    nothing = await _get(bound, "/ready")
+
+    assert (told.status_code, told.json()["checks"]) == (
+        200,
+        {"nats": {"ok": True, "note": "captured without OLD"}},
+    )
+    assert nothing.json()["checks"] == {"nats": {"ok": True}}
+
+
 async def test_health_is_apart_from_ready_and_asked_at_each_request(health: Health, bound: Address) -> None:
     stale: list[str] = []
     health.live.check("data", lambda: stale[0] if stale else None)

@@ -8,7 +8,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from ssmd_connector.causes import Cause
-from ssmd_connector.effects import Disconnect, Ready, Send
+from ssmd_connector.effects import Disconnect, Ready, Send, Warn
+from ssmd_connector.venues.generic_refusals import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -16,12 +17,16 @@ if TYPE_CHECKING:
     from ssmd_common.config.websocket import WebsocketSettings
     from ssmd_common.sequences import SequenceGap
     from ssmd_connector.effects import Effect
+    from ssmd_connector.venues.generic_refusals import Refusals
     from ssmd_connector.venues.venue import Route
 
 __all__ = ["GenericDialogue", "GenericWishes"]
 
 _NS_PER_S = 1_000_000_000
 _PREVIEW = 200
+_GATHER_NS = 2 * _NS_PER_S
+"""An exchange that refuses symbols one by one has said so of all of them by then."""
+_SETTLED_NS = 60 * _NS_PER_S
 _SYMBOL = "{symbol}"
 
 
@@ -89,25 +94,42 @@ def _filled(value: Any, batch: tuple[str, ...], ids: Iterator[int]) -> Any:
 
 
 class GenericDialogue:
-    """One connection's conversation."""
+    """One connection's conversation.
+
+    Args:
+        wishes: What to say.
+        refusals: What the exchange refused on this connection's forerunners.
+    """
 
     watched: frozenset[str] = frozenset()
     is_idle = False
 
-    def __init__(self, wishes: GenericWishes) -> None:
+    def __init__(self, wishes: GenericWishes, refusals: Refusals) -> None:
         self._wishes = wishes
+        self._refusals = refusals
         self._kept_alive_ns = 0
+        self._settles_ns: int | None = None
+        self._judged_at_ns: int | None = None
+        self._is_told = False
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """What the exchange refused, in its words."""
+        return self._refusals.heard
 
     def begin(self, now_ns: int) -> list[Effect]:
         """Send the subscribe frames; the exchange is taken to agree unless it refuses."""
         self._kept_alive_ns = now_ns
+        self._settles_ns = now_ns + _SETTLED_NS
+        self._refusals.begin()
         return [*(Send(text) for text in self._wishes.subscribe), Ready()]
 
-    def control(self, route: Route, frame: bytes, _now_ns: int) -> list[Effect]:
-        """Take a refusal; other control frames ask for nothing."""
-        if not route.refused:
-            return []
-        return [Disconnect(Cause.SUBSCRIPTION_REFUSED, frame[:_PREVIEW].decode("utf-8", "replace"))]
+    def control(self, route: Route, frame: bytes, now_ns: int) -> list[Effect]:
+        """Take a refusal, on which :meth:`tick` acts; other control frames ask for nothing."""
+        is_new = route.refused and self._refusals.take(frame[:_PREVIEW].decode("utf-8", "replace"))
+        if is_new and self._judged_at_ns is None:
+            self._judged_at_ns = now_ns + _GATHER_NS
+        return []
 
     def data(self, _route: Route, _frame: bytes, _now_ns: int) -> list[Effect]:
         """Do nothing: no frame is waited for."""
@@ -126,12 +148,30 @@ class GenericDialogue:
         return []
 
     def tick(self, now_ns: int) -> list[Effect]:
-        """Keep the connection alive."""
+        """Act on refusals, and keep the connection alive."""
+        if self._settles_ns is not None and now_ns >= self._settles_ns:
+            self._settles_ns = None
+            self._refusals.forget_unheard()
+        effects: list[Effect] = []
+        if self._judged_at_ns is not None and now_ns >= self._judged_at_ns:
+            self._judged_at_ns = None
+            effects += self._judged()
         wishes = self._wishes
         if wishes.keep_alive and now_ns - self._kept_alive_ns >= wishes.keep_alive_ns:
             self._kept_alive_ns = now_ns
-            return [Send(wishes.keep_alive)]
-        return []
+            effects.append(Send(wishes.keep_alive))
+        return effects
+
+    def _judged(self) -> list[Effect]:
+        """Connect anew because of what was refused, or say once that the connection goes on without it."""
+        first, *others = self._refusals.heard
+        if not self._refusals.are_to_stay:
+            return [Disconnect(Cause.SUBSCRIPTION_REFUSED, first)]
+        if self._is_told:
+            return []
+        self._is_told = True
+        fields = {"answer": first, "more": len(others), "connections_in_a_row": PATIENCE, "capturing": "the rest"}
+        return [Warn("refusal_stays", fields)]
 
     def end(self) -> list[Effect]:
         """Say nothing: closing the socket ends its subscriptions."""

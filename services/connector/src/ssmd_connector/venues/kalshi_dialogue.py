@@ -103,6 +103,9 @@ class _Pace:
 class KalshiDialogue:
     """One connection's conversation."""
 
+    refused: tuple[str, ...] = ()
+    """Markets it does not have cost the others nothing, and are told of one by one."""
+
     def __init__(self, wishes: KalshiWishes) -> None:
         self._wanted: dict[str, None] = dict.fromkeys(wishes.tickers)
         self._channels: dict[str, Channel] = {}
