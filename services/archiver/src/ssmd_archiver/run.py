@@ -91,6 +91,7 @@ async def run_archiver(
                 on_closed=connection.closed,
                 on_disconnected=connection.lost,
                 on_reconnected=connection.back,
+                on_unreachable=connection.unreachable,
                 stop=stop,
             )
             stack.push_async_callback(close, client)
@@ -195,6 +196,9 @@ class _Connection:
     def up(self) -> None:
         self.connected = True
         self._health.ready.ok("nats")
+
+    def unreachable(self, reason: str) -> None:
+        self._health.ready.fail("nats", reason)
 
     async def lost(self) -> None:
         self.connected = False

@@ -14,7 +14,7 @@ from ssmd_common.nats.streams import ensure_stream
 from ssmd_connector.plan import stream_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ssmd_common.config.environment import Environment
     from ssmd_common.nats.connection import NatsClient
@@ -62,7 +62,14 @@ class Connected:
         )
 
 
-async def connect(env: Environment, environ: Mapping[str, str], stop: Stop, *, name: str) -> Connected | None:
+async def connect(
+    env: Environment,
+    environ: Mapping[str, str],
+    stop: Stop,
+    *,
+    name: str,
+    on_waiting: Callable[[str], None] | None = None,
+) -> Connected | None:
     """Connect to an environment's NATS, waiting for it; None when a stop came first.
 
     Args:
@@ -70,6 +77,7 @@ async def connect(env: Environment, environ: Mapping[str, str], stop: Stop, *, n
         environ: The environment variables.
         stop: Ends the waiting.
         name: Shown in the server's monitoring.
+        on_waiting: Told why it is waited.
 
     Raises:
         ConfigError: Address or credentials are unusable or refused.
@@ -97,6 +105,7 @@ async def connect(env: Environment, environ: Mapping[str, str], stop: Stop, *, n
             on_closed=on_closed,
             on_disconnected=on_disconnected,
             on_reconnected=on_reconnected,
+            on_unreachable=on_waiting,
             stop=stop,
         )
     except TransportError:
@@ -107,10 +116,13 @@ async def connect(env: Environment, environ: Mapping[str, str], stop: Stop, *, n
     return connected
 
 
-async def wait_for_stream(env: Environment, nc: NatsClient, stop: Stop) -> StreamInfo | None:
+async def wait_for_stream(
+    env: Environment, nc: NatsClient, stop: Stop, *, on_waiting: Callable[[str], None] | None = None
+) -> StreamInfo | None:
     """Return the environment's stream, created where it says so; None when a stop came first.
 
-    A server that is still electing a leader, or whose JetStream is not up yet, is waited for.
+    A server that is still electing a leader, or whose JetStream is not up yet, is waited for, and ``on_waiting``
+    told why.
 
     Raises:
         SsmdError: There is no such stream and none is to be made, or it does not take what is published.
@@ -127,5 +139,7 @@ async def wait_for_stream(env: Environment, nc: NatsClient, stop: Stop) -> Strea
             if str(error) != said:
                 said = str(error)
                 log.warning("stream_awaited", reason=said, retrying=True)
+                if on_waiting is not None:
+                    on_waiting(f"the stream is awaited: {said}")
         await stop.wait_for(_STREAM_RETRY_S)
     return None

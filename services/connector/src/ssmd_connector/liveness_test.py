@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -273,6 +273,22 @@ async def test_a_symbol_that_stays_refused_costs_no_other(nats_server: NatsServe
     assert ready.status_code == 200
     assert "no such symbol OLD" in ready.json()["checks"]["subscribed"]["note"]
     assert "ssmd_connector_subscriptions_refused 1" in metrics.text
+
+
+async def test_ready_says_why_nats_is_not_reached_at_the_start() -> None:
+    nats_port, port = free_port(), free_port()
+    plan = plan_of("ws://unused.example", f"nats://someone:hidden@127.0.0.1:{nats_port}")
+    reason = ""
+    async with running(plan, health=f"127.0.0.1:{port}"), httpx.AsyncClient() as client, asyncio.timeout(20):
+        while "not reached" not in reason:
+            await asyncio.sleep(0.1)
+            with suppress(httpx.TransportError):
+                answer = await client.get(f"http://127.0.0.1:{port}/ready")
+                reason = answer.json()["checks"]["nats"]["reason"]
+    assert answer.status_code == 503
+    assert reason.startswith(f"nats://[redacted]@127.0.0.1:{nats_port} is not reached: ")
+    assert "Connect call failed" in reason or "refused" in reason
+    assert "hidden" not in answer.text
 
 
 async def test_types_without_numbers_are_declared(nats_server: NatsServer) -> None:

@@ -73,11 +73,17 @@ async def run(plan: Plan, stop: Stop, *, health_addr: Address | None = None) -> 
             stack.callback(spool.close)
             if not spool.is_empty:
                 log.info("spool_found", bytes=spool.size_bytes)
-        connected = await connect(plan.env, plan.environ, stop, name=f"{SERVICE} {plan.env.feed}")
+
+        def on_waiting(reason: str) -> None:
+            health.ready.fail("nats", reason)
+
+        connected = await connect(
+            plan.env, plan.environ, stop, name=f"{SERVICE} {plan.env.feed}", on_waiting=on_waiting
+        )
         if connected is None:
             return 0
         stack.push_async_callback(nats_connection.close, connected.nc)
-        info = await wait_for_stream(plan.env, connected.nc, stop)
+        info = await wait_for_stream(plan.env, connected.nc, stop, on_waiting=on_waiting)
         if info is None:
             return 0
         return await _Service(plan, connected, info, spool, counted, health).run(stop)

@@ -53,8 +53,9 @@ class Waitable(Protocol):
 class _Reporter:
     """Logs what the error callback hears: each text at once, its repetitions every :data:`LOG_EVERY_S`."""
 
-    def __init__(self, url: str, client: NatsClient) -> None:
+    def __init__(self, url: str, client: NatsClient, on_unreachable: Callable[[str], None] | None) -> None:
         self._url = url
+        self._on_unreachable = on_unreachable
         self._client = client
         self._said_at: dict[str, float] = {}
         self.connected_once = False
@@ -68,6 +69,8 @@ class _Reporter:
             if refusal is not None:
                 self.fatal.set_result(refusal)
                 return
+            if self._on_unreachable is not None:
+                self._on_unreachable(f"{self._url} is not reached: {text}")
         if "permissions violation" in lowered:
             self._client.violation = text
             self._say(text, "nats_permission_violation", error=text)
@@ -126,6 +129,7 @@ async def connect(
     on_closed: Callable[[], Awaitable[None]] | None = None,
     on_disconnected: Callable[[], Awaitable[None]] | None = None,
     on_reconnected: Callable[[], Awaitable[None]] | None = None,
+    on_unreachable: Callable[[str], None] | None = None,
     stop: Waitable | None = None,
 ) -> NatsClient:
     """Connect to NATS, waiting as long as it takes for a server to answer.
@@ -138,6 +142,7 @@ async def connect(
         on_closed: Called when the connection ended for good; the service must then end.
         on_disconnected: Called at every loss of the connection; reconnecting has begun.
         on_reconnected: Called when it stands again; subscriptions are restored.
+        on_unreachable: Told why, at every attempt in vain before the first connection.
         stop: Ends the waiting when set.
 
     Returns:
@@ -151,7 +156,7 @@ async def connect(
     access = Access(settings, environ)
     client = GuardedClient(access)
     url = shown_url(settings)
-    reporter = _Reporter(url, client)
+    reporter = _Reporter(url, client, on_unreachable)
     servers = _servers(settings.url)
     options = await asyncio.to_thread(access.options)
     connecting = asyncio.ensure_future(
