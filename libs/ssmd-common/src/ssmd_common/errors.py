@@ -15,7 +15,7 @@ Exit codes: 0 done, 1 work failed, 2 configuration or arguments.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 __all__ = [
     "ApiError",
@@ -66,6 +66,19 @@ class ConfigError(SsmdError):
         super().__init__(problem, remedy=remedy, where=": ".join(part for part in (file, field) if part))
         self.file = file
         self.field = field
+
+    def within(self, file: str, section: str = "") -> Self:
+        """Return the same mistake as one of a configuration file; as it is where there is no file.
+
+        Args:
+            file: The file.
+            section: The field in it that holds what the mistake is about, and its field where it names one.
+        """
+        if not file:
+            return self
+        problem = f"{self.file}: {self.problem}" if self.file else self.problem
+        field = ".".join(part for part in (section, self.field) if part)
+        return type(self)(problem, file=file, field=field, remedy=self.remedy)
 
 
 class CredentialError(ConfigError):

@@ -68,7 +68,10 @@ def check(config: ConfigOption = None) -> None:
     loaded = _config(config)
     names = loaded.subjects()
     rotation = loaded.rotation
-    loaded.nats.with_secrets(os.environ)
+    try:
+        loaded.nats.with_secrets(os.environ)
+    except ConfigError as error:
+        raise error.within(loaded.file, "nats") from None
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"feed      {names.feed} of environment {names.env}")
     console.print(f"subjects  {names.prefix}.json.> (filter {loaded.nats.filter}) and {names.prefix}.capture.>")

@@ -94,7 +94,10 @@ def _print_plan(plan: Plan, out: Console) -> None:
     for line in warnings(plan.feed, plan.env, plan.environ):
         out.print(f"warning: {line}")
     keys = plan.check_keys()
-    check_settings(plan.env.transport, plan.environ)
+    try:
+        check_settings(plan.env.transport, plan.environ)
+    except ConfigError as error:
+        raise error.within(plan.env.file, "transport") from None
     subjects, transport = plan.env.subjects(), plan.env.transport
     in_force = version_in_force(plan.feed, today())
     out.print(f"feed {plan.feed.name}, version {in_force.version}, venue {plan.settings.venue}")

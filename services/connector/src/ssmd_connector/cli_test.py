@@ -93,10 +93,10 @@ def test_check_refuses_what_it_cannot_read_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("transport", "words"),
     [
-        ("{type: nats, creds: /none.creds}", "/none.creds: creds: cannot be read"),
-        ("{type: nats, tls: {ca: /none.pem}}", "tls: no such file: /none.pem"),
-        ("{type: nats, nkey_seed: SUNO}", "nkey_seed: not an nkey seed"),
-        ('{type: nats, url: "bob:s3cret@host:99999"}', "is no address of a NATS server"),
+        ("{type: nats, creds: /none.creds}", "env.yaml: transport.creds: /none.creds: cannot be read"),
+        ("{type: nats, tls: {ca: /none.pem}}", "env.yaml: transport.tls: no such file: /none.pem"),
+        ("{type: nats, nkey_seed: SUNO}", "env.yaml: transport.nkey_seed: not an nkey seed"),
+        ('{type: nats, url: "bob:s3cret@host:99999"}', ": is no address of a NATS server"),
     ],
 )
 def test_check_refuses_what_nats_could_not_be_reached_with(tmp_path: Path, transport: str, words: str) -> None:

@@ -62,9 +62,13 @@ async def create_stream(
     """
     env, limits = _read(env_file)
     settings = env.transport if nats_file is None else load_model(nats_file, NatsSettings)
-    client = await connection.connect(
-        settings, name="ssmd create-stream", environ=environ, inbox_prefix=INBOX_PREFIX, stop=stop
-    )
+    try:
+        client = await connection.connect(
+            settings, name="ssmd create-stream", environ=environ, inbox_prefix=INBOX_PREFIX, stop=stop
+        )
+    except ConfigError as error:
+        file, section = (str(nats_file), "") if nats_file is not None else (env.file, "transport")
+        raise error.within(file, section) from None
     try:
         info = await ensure_stream(client, env.transport.stream, _subjects(env), create=True, limits=limits)
     finally:

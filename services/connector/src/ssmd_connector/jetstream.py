@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from ssmd_common.errors import TransportError
+from ssmd_common.errors import ConfigError, TransportError
 from ssmd_common.nats import connection as nats_connection
 from ssmd_common.nats.streams import ensure_stream
 from ssmd_connector.plan import stream_limits
@@ -108,6 +108,8 @@ async def connect(
             on_unreachable=on_waiting,
             stop=stop,
         )
+    except ConfigError as error:
+        raise error.within(env.file, "transport") from None
     except TransportError:
         if stop.is_set():
             return None

@@ -20,6 +20,7 @@ from ssmd_common.config.support import (
     version_in_force,
     websocket_settings,
 )
+from ssmd_common.errors import CredentialError
 from ssmd_common.frames import instance_name
 from ssmd_common.nats.streams import StreamLimits
 from ssmd_common.service.redact import redact_text
@@ -192,7 +193,11 @@ class Plan:
         credentials = kalshi_credentials(self.feed, self.env, self.environ)
         if credentials is None:
             return ""
-        rsa_private_key(credentials.private_key, where=credentials.where)
+        try:
+            rsa_private_key(credentials.private_key, where=credentials.where)
+        except CredentialError as error:
+            problem = f"{credentials.where}: {error.problem}"
+            raise CredentialError(problem, file=self.env.file, field="keys", remedy=error.remedy) from None
         return credentials.where
 
     @property

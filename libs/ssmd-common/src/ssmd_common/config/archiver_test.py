@@ -39,7 +39,7 @@ def test_codec_and_level_are_configured_and_each_codec_has_its_own_default(
         ("{codec: zlib, level: 0}", ": level 0 is none of zlib's (use 1 to 9, or leave it out for 6)"),
         ("{codec: zlib, level: 10}", ": level 10 is none of zlib's"),
         ("{codec: zstd}", ".codec: 'zstd' is not allowed (use 'igzip' or 'zlib')"),
-        ("{level: true}", ".level: True: input should be a valid integer"),
+        ("{level: true}", ".level: True is no whole number"),
         ("{levle: 2}", ".levle: unknown key (did you mean 'level'?"),
     ],
 )

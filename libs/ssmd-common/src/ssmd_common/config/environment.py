@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AliasChoices, Field, field_validator, model_validator
@@ -13,6 +12,7 @@ from ssmd_common.config.model import (
     ConfigModel,
     Duration,
     Name,
+    PathName,
     Seconds,
     Text,
     checked,
@@ -70,7 +70,7 @@ class KeySpec(ConfigModel):
         places = len(parse_source(self.source).places)
         if places != len(self.fields):
             raise invalid(
-                f"{len(self.fields)} fields but {places} places in source",
+                f"names {places} {'place' if places == 1 else 'places'} in source for {', '.join(self.fields)}",
                 remedy="name one variable or file for each field, separated by commas",
             )
         return self
@@ -96,7 +96,7 @@ class CreateStream(ConfigModel):
     @model_validator(mode="after")
     def _window_within_age(self) -> Self:
         if self.duplicate_window.seconds > self.max_age.seconds:
-            raise invalid("duplicate_window is longer than max_age")
+            raise invalid("duplicate_window is longer than max_age", remedy="make it shorter")
         return self
 
 
@@ -175,7 +175,7 @@ class Limits(ConfigModel):
     ack_window: int = Field(default=4000, ge=1, le=100_000)
     ack_timeout_s: Seconds = 5
     memory_bytes: ByteCount = 64 << 20
-    spool_dir: Path | None = None
+    spool_dir: PathName | None = None
     spool_bytes: ByteCount = 1 << 30
 
 

@@ -55,8 +55,8 @@ def test_the_prefix_of_the_subjects_may_be_replaced() -> None:
         (", tls: {cert: /c}", "", "transport.tls: cert and key go together (give both or neither)"),
         (", create_stream: {max_age: 1m}", "", "transport.create_stream: duplicate_window is longer than max_age"),
         ("", "env: a.b\n", "env: 'a.b' cannot be a name (use up to 63 letters"),
-        ("", "limits: {ack_window: 0}\n", "limits.ack_window: 0: input should be greater than or equal to 1"),
-        ("", "keys: {k: {fields: [a, b], source: 'env:A'}}\n", "keys.k: 2 fields but 1 places in source"),
+        ("", "limits: {ack_window: 0}\n", "limits.ack_window: 0 is too small (give at least 1)"),
+        ("", "keys: {k: {fields: [a, b], source: 'env:A'}}\n", "keys.k: names 1 place in source for a, b"),
         ("", "keys: {k: {fields: [a]}}\n", "keys.k.source: missing (add it)"),
     ],
 )

@@ -47,9 +47,26 @@ def explain(error: ValidationError, model: type[BaseModel], *, file: str) -> Con
 def _explain_one(detail: ErrorDetails, model: type[BaseModel], file: str) -> ConfigError:
     location = detail["loc"]
     problem, remedy = _problem(detail, model)
+    if location[-1:] == ("[key]",):
+        location, problem = location[:-2], f"a key {problem}"
     return ConfigError(problem, file=file, field=".".join(str(part) for part in location), remedy=remedy)
 
 
+_BOUNDS = {
+    "greater_than_equal": ("too small", "at least", "ge"),
+    "greater_than": ("too small", "more than", "gt"),
+    "less_than_equal": ("too large", "at most", "le"),
+    "less_than": ("too large", "less than", "lt"),
+}
+_WHOLE = ("no whole number", "write a whole number")
+_NUMBER = ("no number", "write a number")
+_FLAG = ("neither true nor false", "write true or false")
+_KINDS = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), _WHOLE),
+    **dict.fromkeys(("float_type", "float_parsing", "finite_number"), _NUMBER),
+    **dict.fromkeys(("bool_type", "bool_parsing"), _FLAG),
+    "path_type": ("no path", "write it as text"),
+}
 _COMMON = {
     "missing": ("missing", "add it"),
     "string_type": ("must be text", "put the value in quotes"),
@@ -63,18 +80,25 @@ _COMMON = {
 def _problem(detail: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
     """Return what is wrong and what to do about it."""
     location, context, kind = detail["loc"], detail.get("ctx", {}), detail["type"]
-    if kind in _COMMON:
-        return _COMMON[kind]
     match kind:
+        case _ if kind in _COMMON:
+            problem, remedy = _COMMON[kind]
+        case _ if kind in _KINDS:
+            what, remedy = _KINDS[kind]
+            problem = f"{_shown(detail)} is {what}"
+        case _ if kind in _BOUNDS:
+            what, bound, key = _BOUNDS[kind]
+            problem, remedy = f"{_shown(detail)} is {what}", f"give {bound} {context[key]}"
         case "ssmd":
-            return context["problem"], context["remedy"]
+            problem, remedy = context["problem"], context["remedy"]
         case "extra_forbidden":
-            return "unknown key", _nearest(str(location[-1]), _keys_at(model, location[:-1]))
+            problem, remedy = "unknown key", _nearest(str(location[-1]), _keys_at(model, location[:-1]))
         case "literal_error":
-            return f"{_shown(detail)} is not allowed", f"use {context['expected']}"
+            problem, remedy = f"{_shown(detail)} is not allowed", f"use {context['expected']}"
         case _:
             text = detail["msg"].removeprefix("Value error, ")
-            return f"{_shown(detail)}: {text[:1].lower()}{text[1:]}", ""
+            problem, remedy = f"{_shown(detail)}: {text[:1].lower()}{text[1:]}", ""
+    return problem, remedy
 
 
 def _shown(detail: ErrorDetails) -> str:

@@ -53,7 +53,7 @@ class FeedVersion(ConfigModel):
     @model_validator(mode="after")
     def _ends_after_it_starts(self) -> Self:
         if self.effective_to is not None and self.effective_to < self.effective_from:
-            raise invalid("effective_to lies before effective_from")
+            raise invalid("effective_to lies before effective_from", remedy="correct one of them")
         return self
 
 
@@ -151,7 +151,7 @@ class Feed(ConfigModel):
             return WebsocketSettings(venue="kalshi")
         raise ConfigError(
             "missing",
-            file=self.name,
+            file=self.file,
             field="websocket",
             remedy="say how to subscribe and where a frame names its type, as exchanges/feeds/kraken.yaml does",
         )

@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ssmd_common.config.archiver import ArchiverConfig
 from ssmd_common.config.environment import Environment
 from ssmd_common.config.explain import explain
 from ssmd_common.config.feed import Feed
+from ssmd_common.config.model import ConfigModel
 from ssmd_common.errors import ConfigError
 
 __all__ = ["check_document", "load_archiver", "load_environment", "load_feed", "load_model", "parse_model"]
 
-_ModelT = TypeVar("_ModelT", bound=BaseModel)
+_ModelT = TypeVar("_ModelT", bound=ConfigModel)
 
 
 def load_feed(path: Path | str) -> Feed:
@@ -71,7 +72,7 @@ def parse_model(text: str, model: type[_ModelT], *, file: str) -> _ModelT:
     """
     document = _parse_yaml(text, file)
     if not isinstance(document, dict):
-        what = "is empty" if document is None else f"holds a {_KINDS.get(type(document), 'value')}"
+        what = "is empty" if document is None else f"holds {_KINDS.get(type(document), 'a value')}"
         raise ConfigError(f"{what}, not a mapping", file=file, remedy="write it as lines of `key: value`")
     return check_document(document, model, file=file)
 
@@ -88,12 +89,12 @@ def check_document(document: dict[str, Any], model: type[_ModelT], *, file: str)
         ConfigError: Something in it is wrong; the text names every field.
     """
     try:
-        return model.model_validate(document)
+        return model.model_validate(document).read_from(file)
     except ValidationError as error:
         raise explain(error, model, file=file) from None
 
 
-_KINDS = {list: "list", str: "text", int: "number", float: "number", bool: "flag"}
+_KINDS = {list: "a list", str: "text", int: "a number", float: "a number", bool: "a flag"}
 
 
 class _Loader(yaml.SafeLoader):

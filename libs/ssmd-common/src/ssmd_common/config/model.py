@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
-from typing import Annotated, Any, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 from pydantic_core import PydanticCustomError
 
 from ssmd_common.errors import ConfigError, SsmdError
@@ -25,6 +26,7 @@ __all__ = [
     "Interval",
     "IsoDate",
     "Name",
+    "PathName",
     "RotationInterval",
     "Seconds",
     "Text",
@@ -41,6 +43,18 @@ class ConfigModel(BaseModel):
     """A mapping in a configuration file: frozen, and unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    _file: str = PrivateAttr(default="")
+
+    @property
+    def file(self) -> str:
+        """The file it was read from, for errors; empty for what was not, and for the parts of one."""
+        return self._file
+
+    def read_from(self, file: str) -> Self:
+        """Take note of the file it was read from."""
+        self._file = file
+        return self
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Return what ``repr`` shows: an address may carry credentials that no type hides."""
@@ -184,6 +198,17 @@ def _shown(value: Any) -> str:
 
 Text = Annotated[str, Field(min_length=1)]
 """Any text but an empty one."""
+
+
+def _not_empty(value: Any) -> Any:
+    # An empty path is the folder one happens to be in.
+    if value == "":
+        raise invalid("is empty", remedy="give a path, or remove it")
+    return value
+
+
+PathName = Annotated[Path, BeforeValidator(_not_empty)]
+"""The name of a file or folder."""
 
 Name = Annotated[str, AfterValidator(checked(parse_name))]
 """A name that is a subject token and a folder of the archive alike."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, SecretStr, field_validator, model_validator
 
 from ssmd_common.config.credentials import fetch, parse_source
-from ssmd_common.config.model import ConfigModel, checked, invalid
+from ssmd_common.config.model import ConfigModel, PathName, checked, invalid
+from ssmd_common.errors import ConfigError, CredentialError
 
 __all__ = ["ConsumerName", "NatsSettings", "NatsTlsSettings", "StreamName"]
 
@@ -42,9 +42,9 @@ class NatsTlsSettings(ConfigModel):
         hostname: Name to verify the server's certificate against, where it differs from the URL's host.
     """
 
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
+    ca: PathName | None = None
+    cert: PathName | None = None
+    key: PathName | None = None
     hostname: str | None = None
 
     @model_validator(mode="after")
@@ -74,12 +74,14 @@ class NatsSettings(ConfigModel):
     password: SecretStr | None = None
     token: SecretStr | None = None
     nkey_seed: SecretStr | None = None
-    creds: Path | None = None
+    creds: PathName | None = None
     tls: NatsTlsSettings | None = None
 
     @field_validator(*_SECRETS)
     @classmethod
     def _one_place(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value():
+            raise invalid("is empty", remedy="give a value, or remove it")
         if value is not None and _is_place(value):
             source = checked(parse_source)(value.get_secret_value())
             if len(source.places) != 1:
@@ -109,7 +111,10 @@ class NatsSettings(ConfigModel):
         for name in _SECRETS:
             value = plain[name]
             if value is not None and _is_place(value):
-                plain[name] = fetch(parse_source(value.get_secret_value()), environ)[0]
+                try:
+                    plain[name] = fetch(parse_source(value.get_secret_value()), environ)[0]
+                except ConfigError as error:
+                    raise CredentialError(error.problem, file=error.file, field=name, remedy=error.remedy) from None
         return NatsSettings.model_construct(**plain)
 
 

@@ -75,19 +75,27 @@ def require_supported(feed: Feed, env: Environment, today: date) -> None:
         ConfigError: Naming what is refused, and what to do where there is something.
     """
     if env.transport.type == "memory":
-        raise ConfigError("Memory transport not supported - connector requires NATS", field="transport.type")
+        raise ConfigError(
+            "Memory transport not supported - connector requires NATS",
+            file=env.file,
+            field="transport.type",
+            remedy="set it to nats",
+        )
     if env.transport.type == "mqtt":
-        raise ConfigError("MQTT transport not yet supported", field="transport.type")
+        raise ConfigError(
+            "MQTT transport not yet supported", file=env.file, field="transport.type", remedy="set it to nats"
+        )
     if env.feed != feed.name:
         raise ConfigError(
             f"environment {env.name} is for feed {env.feed}, not {feed.name}",
+            file=env.file,
             field="feed",
             remedy="give the feed and environment that belong together",
         )
     require_feed_supported(feed, today)
-    version = version_in_force(feed, today)
-    _require_websocket_address(env.endpoint or version.endpoint)
-    _require_symbols(websocket_settings(feed, env))
+    if env.endpoint is not None:
+        _require_websocket_address(env.endpoint, file=env.file, field="endpoint")
+    _require_symbols(feed, env)
 
 
 def require_feed_supported(feed: Feed, today: date) -> None:
@@ -97,23 +105,34 @@ def require_feed_supported(feed: Feed, today: date) -> None:
         ConfigError: As :func:`require_supported`.
     """
     if feed.type != "websocket":
-        raise ConfigError(f"{feed.type.capitalize()} feeds not yet supported", field="type")
+        raise ConfigError(
+            f"{feed.type.capitalize()} feeds not yet supported",
+            file=feed.file,
+            field="type",
+            remedy="only feeds of type websocket are captured",
+        )
     if feed.status == "disabled":
         raise ConfigError(
-            f"feed {feed.name} is disabled", field="status", remedy="set status: active to capture it"
+            f"feed {feed.name} is disabled",
+            file=feed.file,
+            field="status",
+            remedy="set status: active to capture it",
         )
     version = version_in_force(feed, today)
+    place = f"versions.{feed.versions.index(version)}"
     if version.protocol.transport not in ("ws", "wss") or version.protocol.message != "json":
         raise ConfigError(
             f"{version.protocol.message} over {version.protocol.transport} not yet supported",
-            field="protocol",
+            file=feed.file,
+            field=f"{place}.protocol",
             remedy="only json over wss or ws is captured",
         )
-    _require_websocket_address(version.endpoint)
+    _require_websocket_address(version.endpoint, file=feed.file, field=f"{place}.endpoint")
     settings = feed.websocket_settings()
     if settings.max_frame_bytes > _NATS_MAX_PAYLOAD - _HEADERS_RESERVE:
         raise ConfigError(
             f"frames of {settings.max_frame_bytes} bytes do not fit NATS's max_payload of {_NATS_MAX_PAYLOAD}",
+            file=feed.file,
             field="websocket.max_frame_bytes",
             remedy="7MiB leaves room for our headers",
         )
@@ -121,15 +140,16 @@ def require_feed_supported(feed: Feed, today: date) -> None:
     if version.auth_method not in ("none", "api_key") or (version.auth_method == "api_key" and venue != "kalshi"):
         raise ConfigError(
             f"auth_method {version.auth_method} not yet supported with venue {venue}",
-            field="auth_method",
+            file=feed.file,
+            field=f"{place}.auth_method",
             remedy="api_key needs venue: kalshi; public feeds say none",
         )
 
 
-def _require_websocket_address(url: str) -> None:
+def _require_websocket_address(url: str, *, file: str, field: str) -> None:
     if not _is_address(url, ("ws", "wss")):
         raise ConfigError(
-            "endpoint is no WebSocket address", field="endpoint", remedy="write it as wss://host/path (or ws://)"
+            "is no WebSocket address", file=file, field=field, remedy="write it as wss://host/path (or ws://)"
         )
 
 
@@ -142,17 +162,20 @@ def _is_address(url: str, schemes: tuple[str, ...]) -> bool:
     return bool(host) and parts.scheme in schemes
 
 
-def _require_symbols(settings: WebsocketSettings) -> None:
+def _require_symbols(feed: Feed, env: Environment) -> None:
+    settings = websocket_settings(feed, env)
     kalshi = settings.kalshi_settings
     if settings.venue == "kalshi" and kalshi.sockets > 1 and not kalshi.markets and kalshi.discovery is None:
         raise ConfigError(
             f"{kalshi.sockets} sockets have no markets to share: all channels are subscribed to as a whole",
-            field="websocket.kalshi.sockets",
+            file=feed.file if env.capture.sockets is None else env.file,
+            field="websocket.kalshi.sockets" if env.capture.sockets is None else "capture.sockets",
             remedy="leave it at 1, or list or discover markets",
         )
     if settings.venue == "generic" and not settings.symbols and "{symbol" in json.dumps(settings.subscribe):
         raise ConfigError(
             "subscribe asks for symbols and there are none",
+            file=feed.file,
             field="websocket.symbols",
             remedy="list them there or under the environment's capture.symbols",
         )
@@ -176,13 +199,16 @@ def websocket_settings(feed: Feed, env: Environment) -> WebsocketSettings:
         if getattr(capture, name) is not None:
             raise ConfigError(
                 f"{feed.name} has no {name} to choose",
+                file=env.file,
                 field=f"capture.{name}",
                 remedy="its subscribe frames say what is captured; remove the field",
             )
     if capture.symbols is None:
         return settings
     if not capture.symbols:
-        raise ConfigError(f"{feed.name} needs its symbols by name", field="capture.symbols", remedy="list them")
+        raise ConfigError(
+            f"{feed.name} needs its symbols by name", file=env.file, field="capture.symbols", remedy="list them"
+        )
     return settings.model_copy(update={"symbols": capture.symbols})
 
 
@@ -197,6 +223,7 @@ def version_in_force(feed: Feed, today: date) -> FeedVersion:
         known = ", ".join(f"{known.version} from {known.effective_from}" for known in feed.versions)
         raise ConfigError(
             f"no version of {feed.name} is in force on {today} ({known})",
+            file=feed.file,
             field="versions",
             remedy="add the exchange's current interface",
         )
@@ -214,12 +241,13 @@ def endpoint(feed: Feed, env: Environment, today: date, environ: Mapping[str, st
     """
     settings = feed.websocket_settings()
     if env.endpoint is not None:
-        url = env.endpoint
+        url, file, field = env.endpoint, env.file, "endpoint"
     elif settings.venue == "kalshi" and env.keys is None and _use_demo(environ):
-        url = settings.kalshi_settings.demo_endpoint
+        url, file, field = settings.kalshi_settings.demo_endpoint, feed.file, "websocket.kalshi.demo_endpoint"
     else:
-        url = version_in_force(feed, today).endpoint
-    _require_websocket_address(url)
+        version = version_in_force(feed, today)
+        url, file, field = version.endpoint, feed.file, f"versions.{feed.versions.index(version)}.endpoint"
+    _require_websocket_address(url, file=file, field=field)
     return url
 
 
@@ -233,6 +261,7 @@ def rest_endpoint(feed: Feed, env: Environment, environ: Mapping[str, str]) -> s
         ConfigError: The address is none, or the variable is neither true nor false.
     """
     settings = feed.websocket_settings().kalshi_settings
+    file, field = env.file, "rest_endpoint"
     if env.rest_endpoint is not None:
         url = env.rest_endpoint
     elif env.endpoint is not None:
@@ -240,12 +269,12 @@ def rest_endpoint(feed: Feed, env: Environment, environ: Mapping[str, str]) -> s
         path = path.removesuffix("/ws/v2") + "/v2" if path.endswith("/ws/v2") else "/trade-api/v2"
         url = f"{'https' if scheme == 'wss' else 'http'}://{host}{path}"
     elif env.keys is None and _use_demo(environ):
-        url = settings.demo_rest_endpoint
+        url, file, field = settings.demo_rest_endpoint, feed.file, "websocket.kalshi.demo_rest_endpoint"
     else:
-        url = settings.rest_endpoint
+        url, file, field = settings.rest_endpoint, feed.file, "websocket.kalshi.rest_endpoint"
     if not _is_address(url, ("http", "https")):
         raise ConfigError(
-            "is no web address", field="rest_endpoint", remedy="write it as https://host/path (or http://)"
+            "is no web address", file=file, field=field, remedy="write it as https://host/path (or http://)"
         )
     return url.rstrip("/")
 
@@ -286,29 +315,35 @@ def kalshi_credentials(feed: Feed, env: Environment, environ: Mapping[str, str])
         ConfigError: Several keys and none named as the feed, or a key without the two parts.
     """
     if env.keys is None:
-        return _credentials((_API_KEY, _PRIVATE_KEY), _DEFAULT_KEY_SOURCE, environ)
-    name, spec = _kalshi_key(feed, env.keys)
+        try:
+            return _credentials((_API_KEY, _PRIVATE_KEY), _DEFAULT_KEY_SOURCE, environ)
+        except CredentialError as error:
+            raise error.within(env.file, "keys") from None
+    name, spec = _kalshi_key(feed, env)
     if not {_API_KEY, _PRIVATE_KEY} <= set(spec.fields):
         raise ConfigError(
             f"needs the fields {_API_KEY} and {_PRIVATE_KEY}, has {', '.join(spec.fields)}",
+            file=env.file,
             field=f"keys.{name}.fields",
             remedy=f"name them so, in the order of {spec.source}",
         )
     try:
         return _credentials(spec.fields, spec.source, environ)
-    except CredentialError:
+    except CredentialError as error:
         if spec.required:
-            raise
+            raise error.within(env.file, f"keys.{name}.source") from None
         return None
 
 
-def _kalshi_key(feed: Feed, keys: Mapping[str, KeySpec]) -> tuple[str, KeySpec]:
+def _kalshi_key(feed: Feed, env: Environment) -> tuple[str, KeySpec]:
+    keys = env.keys or {}
     if feed.name in keys:
         return feed.name, keys[feed.name]
     if len(keys) == 1:
         return next(iter(keys.items()))
     raise ConfigError(
         f"holds {', '.join(keys) or 'no key'}; none is named {feed.name}",
+        file=env.file,
         field="keys",
         remedy=f"name Kalshi's key {feed.name}",
     )

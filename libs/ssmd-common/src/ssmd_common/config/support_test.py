@@ -87,14 +87,14 @@ def test_two_versions_cannot_begin_on_one_day() -> None:
         (feed(name="kraken"), environment(), "environment e is for feed kalshi, not kraken"),
         (feed(status="disabled"), environment(), "feed kalshi is disabled"),
         (feed(version={"protocol": {"transport": "wss", "message": "fix"}}), environment(), "fix over wss not yet"),
-        (feed(version={"endpoint": "https://x"}), environment(), "endpoint is no WebSocket address"),
-        (feed(), environment(endpoint="localhost:80"), "endpoint is no WebSocket address"),
+        (feed(version={"endpoint": "https://x"}), environment(), "endpoint: is no WebSocket address"),
+        (feed(), environment(endpoint="localhost:80"), "endpoint: is no WebSocket address"),
         (
             feed(version={"auth_method": "mtls"}),
             environment(),
             "auth_method mtls not yet supported with venue kalshi",
         ),
-        (feed(name="other"), environment(feed="other"), "other: websocket: missing .say how to subscribe"),
+        (feed(name="other"), environment(feed="other"), "websocket: missing .say how to subscribe"),
         (
             generic().model_copy(update={"versions": feed(version={"auth_method": "api_key"}).versions}),
             environment(feed="kraken"),
@@ -241,8 +241,8 @@ def test_misspelt_variables_are_found_and_those_of_the_key_sources_are_not() -> 
     ("section", "words"),
     [
         ({}, "venue: generic needs route"),
-        ({"venue": "kalshi", "symbols": ["A"]}, "symbols mean nothing with venue: kalshi"),
-        ({"route": {"type": ["t"]}, "kalshi": {}}, "kalshi mean nothing with venue: generic"),
+        ({"venue": "kalshi", "symbols": ["A"]}, "symbols means nothing with venue: kalshi"),
+        ({"route": {"type": ["t"]}, "kalshi": {}}, "kalshi means nothing with venue: generic"),
         ({"venue": "kalshi", "kalshi": {"markets": []}}, "names nothing to subscribe to"),
         (
             {"route": {"type": ["t"]}, "sequences": [{"kind": "range", "value": "s"}]},

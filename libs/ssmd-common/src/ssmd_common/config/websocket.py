@@ -96,6 +96,12 @@ class Place(ConfigModel):
         return path_segments(self.path)
 
 
+def _comparable(value: Any) -> Any:
+    if value is not None and not isinstance(value, bool | int | str):
+        raise invalid("is nothing to compare with", remedy="give text, a whole number, true or false")
+    return value
+
+
 class FrameMatch(ConfigModel):
     """A property of a frame. A bare path may stand for "this path is there", even with a null.
 
@@ -105,7 +111,7 @@ class FrameMatch(ConfigModel):
     """
 
     path: PathText
-    equals: bool | int | str | None = None
+    equals: Annotated[bool | int | str | None, BeforeValidator(_comparable)] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -155,7 +161,10 @@ class SequenceRule(ConfigModel):
         given = {name for name in ("value", "first", "last") if getattr(self, name) is not None}
         needed = {"first", "last"} if self.kind == "range" else {"value"}
         if given != needed:
-            raise invalid(f"kind {self.kind} goes with {' and '.join(sorted(needed))} alone")
+            raise invalid(
+                f"kind {self.kind} goes with {' and '.join(sorted(needed))} alone",
+                remedy=f"give {'both' if len(needed) > 1 else 'it'}, and nothing else of value, first and last",
+            )
         return self
 
 
@@ -359,9 +368,12 @@ class WebsocketSettings(ConfigModel):
         generic = {"symbols", "subscribe", "route", "sequences", "control"}
         other = self.model_fields_set & (generic if self.venue == "kalshi" else {"kalshi"})
         if other:
+            *most, last = sorted(other)
+            names, several = f"{', '.join(most)} and {last}" if most else last, bool(most)
             raise invalid(
-                f"{' and '.join(sorted(other))} mean nothing with venue: {self.venue}",
-                remedy="remove them, or set venue: " + ("generic" if self.venue == "kalshi" else "kalshi"),
+                f"{names} {'mean' if several else 'means'} nothing with venue: {self.venue}",
+                remedy=f"remove {'them' if several else 'it'}, or set venue: "
+                + ("generic" if self.venue == "kalshi" else "kalshi"),
             )
         if self.venue == "generic" and self.route is None:
             raise invalid("venue: generic needs route", remedy="say under route.type where a frame names its type")

@@ -88,9 +88,13 @@ class Access:
         except FileNotFoundError:
             paths = (tls.ca, tls.cert, tls.key) if tls else ()
             missing = [str(path) for path in paths if path is not None and not path.exists()]
-            raise CredentialError(f"no such file: {', '.join(missing)}", field="tls") from None
+            raise CredentialError(
+                f"no such file: {', '.join(missing)}", field="tls", remedy="check the path"
+            ) from None
         except (ssl.SSLError, OSError, ValueError) as error:
-            raise CredentialError(f"unusable certificate or key: {error}", field="tls") from None
+            raise CredentialError(
+                f"unusable certificate or key: {error}", field="tls", remedy="give PEM files, the key unencrypted"
+            ) from None
         return context
 
 
@@ -155,7 +159,14 @@ def _checked_creds(path: Path) -> str:
     try:
         text = path.read_text("utf-8", "replace")
     except OSError as error:
-        raise CredentialError(f"cannot be read: {error.strerror}", file=str(path), field="creds") from None
+        raise CredentialError(
+            f"cannot be read: {error.strerror}",
+            file=str(path),
+            field="creds",
+            remedy="check the path and who may read it",
+        ) from None
     if "BEGIN NATS USER JWT" not in text or "BEGIN USER NKEY SEED" not in text:
-        raise CredentialError("holds no user JWT with its seed", file=str(path), remedy="write it with `nsc`")
+        raise CredentialError(
+            "holds no user JWT with its seed", file=str(path), field="creds", remedy="write it with `nsc`"
+        )
     return str(path)

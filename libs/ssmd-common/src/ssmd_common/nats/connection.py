@@ -232,7 +232,9 @@ def _servers(urls: str) -> list[str]:
         except ValueError:
             host = b""
         if not host or parts.scheme not in ("nats", "tls"):
-            raise ConfigError("is no address of a NATS server", file=redact_text(address), remedy=_URL_REMEDY)
+            raise ConfigError(
+                "is no address of a NATS server", file=redact_text(address), field="url", remedy=_URL_REMEDY
+            )
     return servers
 
 
