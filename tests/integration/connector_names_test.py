@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from ssmd_common.config import support
+from ssmd_common.config import unused
 from ssmd_common.service.telemetry import Metrics
 from ssmd_connector.causes import Cause
 from ssmd_connector.metrics import ConnectorMetrics
@@ -22,14 +22,14 @@ def _sources() -> list[Path]:
     found = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".md")]
     found += [path for name in ("ssmd", "pants", ".ci/run", "README.md") if (path := ROOT / name).is_file()]
     # Tests invent names; the list under test proves nothing about itself.
-    return [path for path in found if not path.name.endswith("_test.py") and path != Path(support.__file__)]
+    return [path for path in found if not path.name.endswith("_test.py") and path != Path(unused.__file__)]
 
 
 def test_every_variable_the_repository_reads_is_known_to_the_connector() -> None:
     names = {name for path in _sources() for name in _IN_CODE.findall(path.read_text("utf-8"))}
 
     assert {"SSMD_DATA", "SSMD_TEST_NATS", INSTANCE_VARIABLE} <= names
-    assert support.unknown_variables(names, known=(INSTANCE_VARIABLE,)) == []
+    assert unused.unknown_variables(names, known=(INSTANCE_VARIABLE,)) == []
 
 
 def test_every_cause_of_an_end_is_counted_from_the_start_and_explained() -> None:

@@ -7,9 +7,9 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from ssmd_common.config.addresses import endpoint
 from ssmd_common.config.environment import Capture, Environment
 from ssmd_common.config.loading import load_environment, load_feed
-from ssmd_common.config.support import endpoint
 from ssmd_common.errors import ConfigError
 from ssmd_local.places import feed_file, feeds_folder, local_environment_file
 from ssmd_local.plan import DEFAULT_FEED, Plan, Request, Source, make_plan, source_of

@@ -17,7 +17,7 @@ from ssmd_common.service.redact import redact_text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ssmd_common.config.support import KalshiCredentials
+    from ssmd_common.config.kalshi_key import KalshiCredentials
 
 __all__ = ["explain_refusal", "signed_headers"]
 

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from pydantic import SecretStr
 
-from ssmd_common.config.support import KalshiCredentials
+from ssmd_common.config.kalshi_key import KalshiCredentials
 from ssmd_common.errors import CredentialError
 from ssmd_connector.auth import explain_refusal, signed_headers
 

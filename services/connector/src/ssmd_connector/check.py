@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ssmd_common.config.support import require_feed_supported, unknown_variables, unused_fields, version_in_force
+from ssmd_common.config.addresses import version_in_force
+from ssmd_common.config.support import require_feed_supported
+from ssmd_common.config.unused import unknown_variables, unused_fields
 from ssmd_common.errors import ConfigError
 from ssmd_common.nats.connection import check_settings, shown_url
 from ssmd_common.service import lifecycle

@@ -11,15 +11,10 @@ from typing import TYPE_CHECKING
 
 from ulid import ULID
 
+from ssmd_common.config.addresses import endpoint, rest_endpoint, version_in_force
 from ssmd_common.config.credentials import rsa_private_key
-from ssmd_common.config.support import (
-    endpoint,
-    kalshi_credentials,
-    require_supported,
-    rest_endpoint,
-    version_in_force,
-    websocket_settings,
-)
+from ssmd_common.config.kalshi_key import kalshi_credentials
+from ssmd_common.config.support import require_supported, websocket_settings
 from ssmd_common.errors import CredentialError
 from ssmd_common.frames import instance_name
 from ssmd_common.nats.streams import StreamLimits

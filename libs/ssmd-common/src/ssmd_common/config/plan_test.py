@@ -7,17 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from ssmd_common.config.addresses import endpoint
 from ssmd_common.config.archiver import ArchiverConfig, ArchiveSubjects
 from ssmd_common.config.environment import Environment
 from ssmd_common.config.feed import Feed
+from ssmd_common.config.kalshi_key import kalshi_credentials
 from ssmd_common.config.loading import parse_model
-from ssmd_common.config.support import (
-    endpoint,
-    kalshi_credentials,
-    require_supported,
-    unused_fields,
-    websocket_settings,
-)
+from ssmd_common.config.support import require_supported, websocket_settings
+from ssmd_common.config.unused import unused_fields
 from ssmd_common.errors import ConfigError
 
 TODAY = date(2026, 11, 1)

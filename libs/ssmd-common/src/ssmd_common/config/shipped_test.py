@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from ssmd_common.config.addresses import endpoint
 from ssmd_common.config.feed import Feed
 from ssmd_common.config.loading import load_archiver, load_environment, load_feed
-from ssmd_common.config.support import endpoint, require_supported, unused_fields, websocket_settings
+from ssmd_common.config.support import require_supported, websocket_settings
+from ssmd_common.config.unused import unused_fields
 
 TODAY = date(2026, 11, 1)
 
