@@ -21,6 +21,7 @@ from ssmd_connector.handshake import try_handshake
 from ssmd_connector.plan import INSTANCE_VARIABLE, Plan, today, venue_of
 from ssmd_connector.recordings import recorded_frames
 from ssmd_connector.routing import route_all
+from ssmd_connector.segment_frames import segment_frames
 from ssmd_connector.venues.venue import Kind
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def check(feed: Feed, env: Environment | None, frames: Path | None, *, as_json: 
         out.print("ok" if plan is not None else "ok; add --env to check where it is captured")
         return 0
     settings = feed.websocket_settings() if plan is None else plan.settings
-    routing = route_all(venue_of(settings), recorded_frames(frames))
+    routing = route_all(venue_of(settings), segment_frames(frames) or recorded_frames(frames))
     if as_json:
         print(json.dumps(routing.summary(), indent=2))  # noqa: T201 - for a program, not a terminal
     else:
@@ -162,7 +163,8 @@ def _print_sequences(routing: Routing, out: Console) -> None:
 
 def _print_findings(title: str, findings: Sequence[Finding], out: Console) -> None:
     for finding in findings[:_FINDINGS_SHOWN]:
-        out.print(f"{title}: line {finding.line}: {_plain(finding.text)}")
+        place = "in the evidence" if finding.line is None else f"line {finding.line}"
+        out.print(f"{title}: {place}: {_plain(finding.text)}")
     _print_rest(len(findings) - _FINDINGS_SHOWN, "findings", out)
 
 

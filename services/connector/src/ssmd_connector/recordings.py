@@ -3,7 +3,7 @@
 A line is a frame as it came; or an object that holds the frame beside the time of its receipt,
 ``{"received_ms": …, "frame": …}`` (or ``received_ns``), where a frame given as a JSON string is that text, so that
 frames that are no JSON can be kept; or a record of the manifest API, ``{"seq": …, "data": …}``. Gzip is recognised
-by its first bytes: a sealed segment of the archive is a recording.
+by its first bytes: a sealed segment's data file is a recording, even apart from its evidence.
 """
 
 from __future__ import annotations
@@ -53,10 +53,19 @@ _decode_text = msgspec.json.Decoder(str).decode
 
 @dataclass(frozen=True, slots=True)
 class RecordedFrame:
-    """A frame and the line it stands in, counted from 1."""
+    """A frame of a recording.
 
-    line: int
+    Attributes:
+        line: The line it stands in, counted from 1; None for one that lies in a segment's evidence.
+        data: Its bytes.
+        connection: The connection it came by, where that is known.
+        frame_no: Its number on that connection.
+    """
+
+    line: int | None
     data: bytes
+    connection: str = ""
+    frame_no: int | None = None
 
 
 def recorded_frames(path: Path) -> Iterator[RecordedFrame]:

@@ -48,6 +48,8 @@ class Row:
 class Sequence:
     """One sequence of the exchange, as far as the recording goes; it may begin anywhere.
 
+    Where frames of its connection lie elsewhere it is followed anew behind them.
+
     Attributes:
         leaves_holes: Whether skipped numbers mean nothing.
         frames: Frames that carry its numbers.
@@ -57,6 +59,8 @@ class Sequence:
         missing: Numbers that never came.
         repeated: Frames whose number had come before.
         late: Frames that came behind a higher number.
+        run: Which unbroken run of its connection's frames it is followed in.
+        missing_before: Numbers that never came in the runs before.
     """
 
     leaves_holes: bool
@@ -67,6 +71,8 @@ class Sequence:
     missing: int = 0
     repeated: int = 0
     late: int = 0
+    run: int = 0
+    missing_before: int = 0
 
     @property
     def kind(self) -> str:
@@ -81,9 +87,9 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something about one line of the recording."""
+    """Something about one frame of the recording, and its line where it has one."""
 
-    line: int
+    line: int | None
     text: str
 
 
@@ -96,7 +102,7 @@ class Routing:
     Attributes:
         frames: How many there were.
         rows: Frames by kind, type and subject type.
-        sequences: The exchange's sequences by key.
+        sequences: The exchange's sequences by key, behind the connection where that is known.
         breaks: Gaps, repeated and late numbers, in order.
         lost: Frames that could not be routed, in order.
     """
@@ -104,6 +110,7 @@ class Routing:
     def __init__(self, venue: Venue) -> None:
         self._venue = venue
         self._strict, self._holey = SequenceTracker(), SequenceTracker(leaves_holes=True)
+        self._runs: dict[str, tuple[int, int]] = {}
         self.frames = 0
         self.rows: dict[tuple[str, str, str], Row] = {}
         self.sequences: dict[str, Sequence] = {}
@@ -143,8 +150,20 @@ class Routing:
         if not route.routed:
             shown = frame.data[:_PREVIEW].decode("utf-8", "replace")
             self.lost.append(Finding(frame.line, f"{route.reason}: {shown}"))
-        for numbers in route.numbers:
-            self._follow(frame.line, *numbers, leaves_holes=route.leaves_holes)
+        run = self._run_of(frame)
+        for key, first, last in route.numbers:
+            named = f"{frame.connection} {key}" if frame.connection else key
+            self._follow(frame.line, named, first, last, leaves_holes=route.leaves_holes, run=run)
+
+    def _run_of(self, frame: RecordedFrame) -> int:
+        """Return which unbroken run of its connection's frames a frame belongs to."""
+        number = frame.frame_no
+        if number is None:
+            return 0
+        before, run = self._runs.get(frame.connection, (number - 1, 0))
+        run += number != before + 1
+        self._runs[frame.connection] = number, run
+        return run
 
     def _count(self, kind: str, name: str, subject_type: str, route: Route) -> None:
         row = self.rows.setdefault((kind, name, subject_type), Row())
@@ -155,9 +174,14 @@ class Routing:
         known = self._venue.known_types
         row.known = not known or route.kind is not Kind.DATA or not route.routed or name in known
 
-    def _follow(self, line: int, key: str, first: int, last: int | None, *, leaves_holes: bool) -> None:
+    def _follow(
+        self, line: int | None, key: str, first: int, last: int | None, *, leaves_holes: bool, run: int
+    ) -> None:
         tracker = self._holey if leaves_holes else self._strict
-        sequence = self.sequences.setdefault(key, Sequence(leaves_holes, first))
+        sequence = self.sequences.setdefault(key, Sequence(leaves_holes, first, run=run))
+        if sequence.run != run:
+            tracker.forget(key)
+            sequence.run, sequence.missing_before = run, sequence.missing
         sequence.frames += 1
         finding = tracker.observe(key, first, last)
         sequence.last = max(sequence.last, first if last is None else last)
@@ -167,9 +191,9 @@ class Routing:
             self.breaks.append(Finding(line, text))
         elif finding is not None:
             self._repeat(line, sequence, finding)
-        sequence.missing = range_total(tracker.missing(key))
+        sequence.missing = sequence.missing_before + range_total(tracker.missing(key))
 
-    def _repeat(self, line: int, sequence: Sequence, repeat: SequenceRepeat) -> None:
+    def _repeat(self, line: int | None, sequence: Sequence, repeat: SequenceRepeat) -> None:
         before_first = repeat.seq < sequence.first
         sequence.first = min(sequence.first, repeat.seq)
         late = repeat.was_missing or before_first or (sequence.leaves_holes and repeat.seq < repeat.highest_seq)
