@@ -3,8 +3,8 @@
     python benchmarks/stages.py --rounds 15
 
 No server, no disk, one thread: bytes as a server sends them, through the functions the archiver calls. A stage's
-figure is its best round, so a busy machine disturbs it least; in the archiver the stages share caches, processors and
-the interpreter's lock, so together they take longer than this.
+figure is its best round, so a busy machine disturbs it least. In the archiver the stages share caches, processors
+and the interpreter's lock, so together they take longer than this.
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ class Stages:
         """Follow the frames' numbers."""
         ledger = FrameLedger()
         for connection in self._runs[0].frames:
-            ledger.locate(f"{connection}.1")
+            ledger.locate(f"{connection}.1")  # the archiver knows a connection by its first message
         for run in self._runs:
-            if not ledger.follows(run.frames) and run is not self._runs[0]:
+            if not ledger.follows(run.frames):
                 raise RuntimeError("frames do not follow each other")
             ledger.add_frames(run)
 
