@@ -35,7 +35,7 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _QUIET_S = 0.5
 _SETTLE_S = 0.5
 _TICK_S = 0.001
-_TEXT, _CLOSE = 0x1, 0x8
+_TEXT, _CLOSE, _PING, _PONG = 0x1, 0x8, 0x9, 0xA
 _START_TIMEOUT_S = 60
 
 
@@ -195,16 +195,24 @@ def _send(client: socket.socket, joined: memoryview, ends: list[int], count: int
 
 def _read_command(client: socket.socket) -> bytes:
     """Read one frame of the client, whole and masked; a timeout between two is the end of its commands."""
-    head = _exactly(client, 2)
-    if head[0] & 0xF == _CLOSE:
+    opcode, payload = _read_frame(client)
+    while opcode == _PING:  # a client asks for life while a conversation about many markets takes its time
+        client.sendall(_framed(payload, _PONG))
+        opcode, payload = _read_frame(client)
+    if opcode == _CLOSE:
         raise ConnectionError
+    return payload
+
+
+def _read_frame(client: socket.socket) -> tuple[int, bytes]:
+    head = _exactly(client, 2)
     size = head[1] & 0x7F
     if size == 126:  # noqa: PLR2004 - RFC 6455, 5.2
         (size,) = struct.unpack("!H", _exactly(client, 2))
     elif size == 127:  # noqa: PLR2004 - RFC 6455, 5.2
         (size,) = struct.unpack("!Q", _exactly(client, 8))
     mask, payload = _exactly(client, 4), _exactly(client, size)
-    return bytes(byte ^ mask[index & 3] for index, byte in enumerate(payload))
+    return head[0] & 0xF, bytes(byte ^ mask[index & 3] for index, byte in enumerate(payload))
 
 
 def _exactly(client: socket.socket, count: int) -> bytes:
