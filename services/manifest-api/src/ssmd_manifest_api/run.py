@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -117,6 +118,8 @@ async def serve(
         # What cannot be read is told to who asks for it.
         with contextlib.suppress(OSError):
             await asyncio.to_thread(app.state.catalog.warm, lambda: server.should_exit)
+        # What was read stays: a collection that looked at all of it again would hold up whoever asks meanwhile.
+        gc.freeze()
 
     waiter = asyncio.create_task(end_when_asked())
     warming = asyncio.create_task(warm())
