@@ -36,7 +36,7 @@ from ssmd_common.frames import MSG_ID_HEADER, RECEIVED_NS_HEADER, TYPE_HEADER
 from ssmd_common.nats.connection import close, connect
 from ssmd_common.service.lifecycle import Stop
 from ssmd_common.service.telemetry import Metrics
-from ssmd_connector import lane
+from ssmd_connector import handshake
 from ssmd_connector.capture import Capture, Message
 from ssmd_connector.feedloop import FeedLoop
 from ssmd_connector.journal import Journal
@@ -250,7 +250,9 @@ def connector(
     """Capture with our connector: its socket (or another's), session, publisher and spool."""
     quiet()
     if socket is not None:
-        vars(lane)["open_socket"] = socket
+        if "open_socket" not in vars(handshake):
+            raise RuntimeError("the connector opens its sockets elsewhere: all of them would be measured alike")
+        vars(handshake)["open_socket"] = socket
     return asyncio.run(_connect_and_capture(places, Marks(sending, total), timed=timed))
 
 
