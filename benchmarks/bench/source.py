@@ -11,10 +11,11 @@ import base64
 import hashlib
 import itertools
 import multiprocessing
+import select
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -35,6 +36,7 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _QUIET_S = 0.5
 _SETTLE_S = 0.5
 _TICK_S = 0.001
+_AT_ONCE = 20_000
 _TEXT, _CLOSE, _PING, _PONG = 0x1, 0x8, 0x9, 0xA
 _START_TIMEOUT_S = 60
 
@@ -109,17 +111,26 @@ class _Blocks:
 
     def __init__(self, markets: int) -> None:
         self.markets = markets
-        self._made: dict[tuple[bytes, ...], tuple[bytes, list[int], Iterator[bytes]]] = {}
+        self._made: dict[tuple[bytes, ...], _Made] = {}
 
-    def get(self, commands: tuple[bytes, ...], count: int) -> tuple[bytes, list[int]]:
-        """Return the frames joined, and where each ends."""
-        joined, ends, more = self._made.get(commands) or (b"", [0], _data_frames(commands, self.markets))
-        if len(ends) <= count:
-            fresh = [_framed(frame) for frame in itertools.islice(more, count + 1 - len(ends))]
-            joined = b"".join((joined, *fresh))
-            ends += list(itertools.accumulate(map(len, fresh), initial=ends[-1]))[1:]
-            self._made[commands] = joined, ends, more
-        return joined, ends
+    def get(self, commands: tuple[bytes, ...], count: int, pause: Callable[[], None]) -> _Made:
+        """Return at least ``count`` frames; making them takes its time, and ``pause`` is called now and then."""
+        made = self._made.setdefault(commands, _Made(bytearray(), [0], _data_frames(commands, self.markets)))
+        while len(made.ends) <= count:
+            fresh = [_framed(frame) for frame in itertools.islice(made.more, _AT_ONCE)]
+            made.joined.extend(b"".join(fresh))
+            made.ends.extend(list(itertools.accumulate(map(len, fresh), initial=made.ends[-1]))[1:])
+            pause()
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """Frames joined, where each ends, and those that would follow."""
+
+    joined: bytearray
+    ends: list[int]
+    more: Iterator[bytes]
 
 
 def _answered(commands: tuple[bytes, ...], markets: int) -> tuple[Session, list[list[bytes]]]:
@@ -170,12 +181,13 @@ def _converse(client: socket.socket, blocks: _Blocks, marks: Marks) -> None:
         answer = _answered(commands, blocks.markets)[1][-1]
         answers += len(answer)
         client.sendall(b"".join(map(_framed, answer)))
-    joined, ends = blocks.get(commands, asked["frames"])
+    made = blocks.get(commands, asked["frames"], lambda: _answer_pings(client))
     client.settimeout(None)
     time.sleep(_SETTLE_S)
     marks.total.value = answers + asked["frames"]
     marks.sending.value = time.monotonic()
-    _send(client, memoryview(joined), ends, asked["frames"], asked["rate"])
+    with memoryview(made.joined) as joined:
+        _send(client, joined, made.ends, asked["frames"], asked["rate"])
     while client.recv(1 << 12):
         pass
 
@@ -202,6 +214,14 @@ def _read_command(client: socket.socket) -> bytes:
     if opcode == _CLOSE:
         raise ConnectionError
     return payload
+
+
+def _answer_pings(client: socket.socket) -> None:
+    """Answer what the client has asked meanwhile, without waiting for more."""
+    while select.select([client], [], [], 0)[0]:
+        opcode, payload = _read_frame(client)
+        if opcode == _PING:
+            client.sendall(_framed(payload, _PONG))
 
 
 def _read_frame(client: socket.socket) -> tuple[int, bytes]:
