@@ -3,9 +3,10 @@
     PYTHONPATH=tests python benchmarks/reading.py --messages 1000000 --rounds 3
 
 - *verify*, *rebuild*: `ssmd-archiver`, whole processes, start and end included;
-- *records*: the manifest API's `/records` over a socket, everything, and of one ticker;
+- *records*: the manifest API's `/records` over a socket: everything, with envelopes, and of one ticker, which still
+  reads every block;
 - *load*: `ssmd_common.load`, every record as an object;
-- *zcat | wc -l*, *sha256sum*: what plain tools take for the same files.
+- *zcat, wc -l*, *sha256sum*: what plain tools take for the same files.
 
 In turn, round after round, once with one processor for everything and once with all of them; medians are compared.
 """
@@ -47,7 +48,7 @@ from ssmd_common.archive.layout import list_days
 base, feed = Path(sys.argv[1]), sys.argv[2]
 print(sum(1 for day in list_days(base, feed) for _ in ssmd_common.load(feed, day.date, data=base)))
 """
-PLAIN = "zcat | wc -l"
+PLAIN = "zcat, wc -l"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Run:
 
     Attributes:
         cpus: How many processors it might use.
-        megabytes: Uncompressed bytes of the lines it read, or went past.
+        megabytes: Bytes of the archive's lines, whatever of them came back.
     """
 
     name: str
@@ -122,7 +123,7 @@ def _records(archive: Archive, address: tuple[str, int], query: str) -> Callable
         size = download(address, f"/records/{FEED}{query}")
         if not query and size != round(archive.megabytes * MEGABYTE):
             raise RuntimeError(f"/records answered {size} bytes")
-        return size / MEGABYTE
+        return archive.megabytes
 
     return run
 
@@ -136,7 +137,7 @@ def measure(archive: Archive, cpus: set[int], rounds: int) -> list[Run]:
         readers: list[tuple[str, Callable[[], float]]] = [
             (PLAIN, _shell(archive, 'zcat "$@" | wc -l', str(archive.records))),
             ("sha256sum of the files", _shell(archive, 'sha256sum "$@"', archive.files[0])),
-            ("zcat | sha256sum", _shell(archive, 'zcat "$@" | sha256sum', "-")),
+            ("zcat, sha256sum", _shell(archive, 'zcat "$@" | sha256sum', "-")),
             ("verify", _program(archive, [python, "-c", _ARCHIVER, "verify", "--data", base], "verified")),
             ("rebuild", _program(archive, [python, "-c", _ARCHIVER, "rebuild", "--data", base], "written")),
             ("load", _program(archive, [python, "-c", _LOAD, base, FEED], str(archive.records))),
@@ -156,7 +157,7 @@ def measure(archive: Archive, cpus: set[int], rounds: int) -> list[Run]:
 def report(runs: list[Run], archive: Archive) -> str:
     """Return the table: speed on one processor and on all, each beside the plain tool's."""
     cpus = sorted({run.cpus for run in runs})
-    head = "".join(f" MB/s on {count} | of `{PLAIN}` |" for count in cpus)
+    head = "".join(f" MB/s on {count} | of *{PLAIN}* |" for count in cpus)
     lines = [
         f"{archive.records:,} records, {archive.megabytes:,.0f} MB of lines, {len(archive.files)} segments",
         "",
