@@ -202,6 +202,7 @@ def _send(client: socket.socket, joined: memoryview, ends: list[int], count: int
         if due > sent:
             client.sendall(joined[ends[sent] : ends[due]])
             sent = due
+        _answer_pings(client)
         time.sleep(_TICK_S)
 
 
