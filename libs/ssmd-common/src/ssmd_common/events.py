@@ -7,6 +7,7 @@ unknown kind is kept as it is.
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import msgspec
@@ -32,6 +33,7 @@ __all__ = [
     "SessionStarted",
     "Subscribed",
     "Unsubscribed",
+    "carried_frame",
     "decode_event",
     "encode_event",
     "event_name",
@@ -269,6 +271,13 @@ def decode_event(payload: bytes) -> CaptureEvent | None:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     return event
+
+
+def carried_frame(event: CaptureEvent | None) -> bytes | None:
+    """Return the bytes of the frame an event carries whole; None for one that carries none."""
+    if isinstance(event, Control):
+        return base64.b64decode(event.frame) if event.base64 else event.frame.encode()
+    return base64.b64decode(event.data) if isinstance(event, FrameUnparsed) else None
 
 
 def event_name(event: CaptureEvent) -> str:

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ssmd_common.errors import WireError
-from ssmd_common.events import Control, FrameOversize, FrameUnparsed, encode_event, event_name
+from ssmd_common.events import (
+    Control,
+    FrameOversize,
+    FrameUnparsed,
+    carried_frame,
+    decode_event,
+    encode_event,
+    event_name,
+)
 from ssmd_common.frames import (
     MSG_ID_HEADER,
     RECEIVED_NS_HEADER,
@@ -93,6 +101,7 @@ class Capture:
     def __init__(self, session: str, subjects: SubjectBuilder) -> None:
         self.session = session
         self._subjects = subjects
+        self._capture_head = subjects.capture_filter.removesuffix(">").encode("ascii")
         self._events = 0
         self._subject_cache: dict[tuple[str, str | None], tuple[bytes, bytes]] = {}
         # The parts of a header block that stay the same from frame to frame, and what they were made for.
@@ -140,13 +149,15 @@ class Capture:
         identity = message.msg_id
         received_ns = fields.get(RECEIVED_NS_HEADER.encode(), b"0").decode("ascii", "replace")
         frame_id = parse_msg_id(identity)
+        is_event = message.subject.startswith(self._capture_head)
+        frame = (carried_frame(decode_event(message.payload)) if is_event else None) or message.payload
         event = FrameOversize(
             session=frame_id.session if frame_id else self.session,
             connection=frame_id.connection if frame_id else 0,
             at_ns=int(received_ns),
             frame_no=frame_id.frame_no if isinstance(frame_id, FrameId) else 0,
-            length=len(message.payload),
-            sha256=hashlib.sha256(message.payload).hexdigest(),
+            length=len(frame),
+            sha256=hashlib.sha256(frame).hexdigest(),
             limit=limit,
         )
         headers = f"NATS/1.0\r\n{MSG_ID_HEADER}: {identity}\r\n{RECEIVED_NS_HEADER}: {received_ns}\r\n\r\n"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import hashlib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,6 +80,18 @@ def test_a_frame_too_large_is_told_of_under_its_own_identity() -> None:
     assert event.sha256 == hashlib.sha256(frame).hexdigest()
     assert headers(message)["Nats-Msg-Id"] == "host-1.2.7"
     assert message.is_oversize
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [b'{"type":"ok","x":"' + b"x" * 2000 + b'"}', b"\x00\xff" + b"x" * 2000, b'{"type":"trade"}' + b" " * 2000],
+    ids=["control", "unparsed", "data"],
+)
+def test_what_stands_for_a_message_too_large_tells_of_the_frame_in_it(frame: bytes) -> None:
+    event = decode_event(Capture("host-2", SUBJECTS).substitute(made(frame), 1000).payload)
+    assert isinstance(event, FrameOversize)
+    assert (event.session, event.connection, event.frame_no, event.at_ns) == ("host-1", 2, 7, 42)
+    assert (event.length, event.sha256) == (len(frame), hashlib.sha256(frame).hexdigest())
 
 
 @given(st.text(min_size=1, max_size=40), st.one_of(st.none(), st.text(min_size=1, max_size=40)))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ssmd_common.archive.index import Event, Reject
 from ssmd_common.archive.layout import DATA_SUFFIX, EVIDENCE, INDEX_SUFFIX, day_dates, is_segment_stem
 from ssmd_common.archive.reader import Record
-from ssmd_common.events import Control, FrameUnparsed, decode_event
+from ssmd_common.events import carried_frame, decode_event
 from ssmd_common.frames import FrameId, parse_msg_id
 from ssmd_connector.recordings import RecordedFrame
 from ssmd_connector.replay_source import find_source
@@ -74,19 +74,12 @@ def _frame(item: Item, lines: Iterator[int]) -> RecordedFrame | None:
         case Record():
             return RecordedFrame(next(lines), item.data, item.connection or "", item.frame_no)
         case Event():
-            data = _carried(item)
+            data = carried_frame(decode_event(bytes(item.payload)))
             return None if data is None else _identified(item.msg_id, data)
         case Reject():
             return _identified(item.msg_id or "", base64.b64decode(item.data))
         case _:
             return None
-
-
-def _carried(event: Event) -> bytes | None:
-    told = decode_event(bytes(event.payload))
-    if isinstance(told, Control):
-        return base64.b64decode(told.frame) if told.base64 else told.frame.encode()
-    return base64.b64decode(told.data) if isinstance(told, FrameUnparsed) else None
 
 
 def _identified(msg_id: str, data: bytes) -> RecordedFrame:
