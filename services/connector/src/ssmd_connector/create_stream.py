@@ -11,9 +11,11 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+import structlog
+
 from ssmd_common.config.loading import load_environment, load_model
 from ssmd_common.config.nats import NatsSettings
-from ssmd_common.errors import ConfigError
+from ssmd_common.errors import ConfigError, TransportError
 from ssmd_common.nats import connection
 from ssmd_common.nats.streams import ensure_stream, stream_definition
 from ssmd_connector.plan import stream_limits
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from ssmd_common.service.lifecycle import Stop
 
 __all__ = ["create_stream", "show_stream"]
+
+log = structlog.get_logger()
 
 INBOX_PREFIX = "_INBOX_admin"
 
@@ -58,22 +62,39 @@ async def create_stream(
 
     Raises:
         ConfigError: A file is wrong, or the environment leaves the stream to others.
-        TransportError: The server did not answer or refused.
+        TransportError: The server did not answer or refused, or a stop came before it was there.
     """
     env, limits = _read(env_file)
     settings = env.transport if nats_file is None else load_model(nats_file, NatsSettings)
+    stream, said = env.transport.stream, False
+
+    def on_unreachable(reason: str) -> None:
+        nonlocal said
+        if not said:
+            said = True
+            remedy = "start NATS or correct its address; Ctrl-C or SIGTERM ends the waiting"
+            log.warning("stream_not_created_yet", stream=stream, reason=reason, remedy=remedy)
+
     try:
         client = await connection.connect(
-            settings, name="ssmd create-stream", environ=environ, inbox_prefix=INBOX_PREFIX, stop=stop
+            settings,
+            name="ssmd create-stream",
+            environ=environ,
+            inbox_prefix=INBOX_PREFIX,
+            on_unreachable=on_unreachable,
+            stop=stop,
         )
+    except TransportError as error:
+        problem, remedy = f"stream {stream} is not created: {error.problem}", "run it again once NATS answers"
+        raise TransportError(problem, where=error.where, remedy=remedy) from None
     except ConfigError as error:
         file, section = (str(nats_file), "") if nats_file is not None else (env.file, "transport")
         raise error.within(file, section) from None
     try:
-        info = await ensure_stream(client, env.transport.stream, _subjects(env), create=True, limits=limits)
+        info = await ensure_stream(client, stream, _subjects(env), create=True, limits=limits)
     finally:
         await connection.close(client)
-    wanted = stream_definition(env.transport.stream, _subjects(env), limits)
+    wanted = stream_definition(stream, _subjects(env), limits)
     differences = [
         f"{name}: {info.config.get(name)} there, {value} in {env_file.name}"
         for name, value in wanted.items()
