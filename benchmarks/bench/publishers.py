@@ -204,9 +204,7 @@ async def _connect_and_capture(places: Places, marks: Marks, *, timed: bool) -> 
     metrics = ConnectorMetrics(Metrics("bench"))
     spool = Spool(places.folder / "spool", max_bytes=limits.spool_bytes)
     publisher = Publisher(
-        nc,
         stream=STREAM,
-        stream_limit=-1,
         window=limits.ack_window,
         ack_timeout_s=limits.ack_timeout_s,
         memory_bytes=limits.memory_bytes,
@@ -215,6 +213,7 @@ async def _connect_and_capture(places: Places, marks: Marks, *, timed: bool) -> 
         substitute=capture.substitute,
         metrics=metrics,
     )
+    await publisher.attach(nc, stream_limit=-1)
     feed = FeedLoop(
         plan,
         capture=capture,

@@ -20,6 +20,8 @@ import yaml
 
 from integration.accounting import read_sent
 from integration.nats_server import NatsServer
+from ssmd_archiver.proof import FrameLedger
+from ssmd_common.archive.gaps import Gap
 from ssmd_common.config.loading import load_environment, load_feed
 from ssmd_common.config.nats import NatsSettings
 from ssmd_common.events import CaptureEvent, Control, FrameUnparsed, decode_event
@@ -29,6 +31,7 @@ from ssmd_common.nats.streams import StoredMessage, direct_get, stream_info
 from ssmd_common.service.lifecycle import Stop
 from ssmd_connector.plan import Plan
 from ssmd_connector.run import run
+from ssmd_connector.spool import Spool
 from ssmd_simulator.keys import KEY_ID_FILE, PRIVATE_KEY_FILE
 from ssmd_simulator.markets import listing
 
@@ -40,8 +43,10 @@ __all__ = [
     "finished",
     "frame_of",
     "killed",
+    "proven",
     "running_process",
     "sent_frames",
+    "spooled_ids",
     "until",
 ]
 
@@ -218,6 +223,32 @@ class Bench:
         messages = [message for message in found if message is not None]
         assert len(messages) == info.messages
         return Recorded(messages)
+
+
+def proven(recorded: Recorded) -> list[Gap]:
+    """The gaps an archive of this stream would record, each as it was known last."""
+    ledger, found = FrameLedger(), dict[str, Gap]()
+    for message in recorded.messages:
+        track, identity = ledger.identify(message.headers["Nats-Msg-Id"])
+        gaps: list[Gap] = []
+        if track is not None and isinstance(identity, FrameId):
+            received_ns = int(message.headers["Ssmd-Received-Ns"])
+            gaps += ledger.frame(track, identity.frame_no, received_ns, message.stored_ns)
+        event = decode_event(message.data) if ".capture." in message.subject else None
+        if event is not None:
+            gaps += ledger.event(event, message.stored_ns)
+        found |= {gap.gap_id: gap for gap in gaps}
+    return list(found.values())
+
+
+def spooled_ids(folder: Path, copy: Path) -> list[str]:
+    """Return the message ids in a spool, in order, read from a copy."""
+    shutil.copytree(folder, copy)
+    with contextlib.closing(Spool(copy, max_bytes=1 << 30)) as spool:
+        blocks = [message.headers.decode() for message, _ in spool.read(1_000_000)]
+    ids = [line.partition(": ")[2] for block in blocks for line in block.split("\r\n") if "Nats-Msg-Id" in line]
+    assert all(parse_msg_id(text) for text in ids)
+    return ids
 
 
 @contextlib.contextmanager

@@ -18,17 +18,16 @@ from integration.connector_bench import (
     Bench,
     Recorded,
     killed,
+    proven,
     running_process,
     sent_frames,
     until,
 )
 from integration.connector_outage import outage
 from integration.nats_server import NatsServer, running_nats
-from ssmd_archiver.proof import FrameLedger
 from ssmd_common import events
-from ssmd_common.archive.gaps import Gap, GapLayer, GapStatus
+from ssmd_common.archive.gaps import GapLayer, GapStatus
 from ssmd_common.config.nats import NatsSettings
-from ssmd_common.events import decode_event
 from ssmd_common.frames import FrameId, parse_msg_id
 from ssmd_common.nats.connection import NatsClient, close, connect
 from ssmd_common.nats.streams import StreamLimits, ensure_stream
@@ -102,22 +101,6 @@ class Said:
         """The lines of one event."""
         self._text += self._capfd.readouterr().out
         return [line for line in self._text.splitlines() if event in line]
-
-
-def proven(recorded: Recorded) -> list[Gap]:
-    """The gaps an archive of this stream would record, each as it was known last."""
-    ledger, found = FrameLedger(), dict[str, Gap]()
-    for message in recorded.messages:
-        track, identity = ledger.identify(message.headers["Nats-Msg-Id"])
-        gaps: list[Gap] = []
-        if track is not None and isinstance(identity, FrameId):
-            received_ns = int(message.headers["Ssmd-Received-Ns"])
-            gaps += ledger.frame(track, identity.frame_no, received_ns, message.stored_ns)
-        event = decode_event(message.data) if ".capture." in message.subject else None
-        if event is not None:
-            gaps += ledger.event(event, message.stored_ns)
-        found |= {gap.gap_id: gap for gap in gaps}
-    return list(found.values())
 
 
 async def test_nats_away_for_a_while_loses_and_doubles_nothing(nats_server: NatsServer, tmp_path: Path) -> None:

@@ -12,13 +12,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from integration.connector_bench import Bench, finished, killed, running_process, sent_frames, until
+from integration.connector_bench import Bench, finished, killed, running_process, sent_frames, spooled_ids, until
 from integration.nats_server import NatsServer
 from ssmd_common import events
-from ssmd_common.frames import parse_msg_id
 from ssmd_connector import feedloop
 from ssmd_connector.backoff import Backoff
-from ssmd_connector.spool import Spool
 from ssmd_simulator import captures
 from ssmd_simulator.keys import own_key
 from ssmd_simulator.records import SentLog
@@ -146,7 +144,7 @@ async def test_a_connector_killed_while_nats_is_away_loses_nothing_it_had_spoole
             await asyncio.to_thread(bench.server.kill)
             await until(lambda: bench.spooled_bytes > 200_000)
             killed(process)
-        spooled = _spooled(bench.spool, tmp_path / "copy")
+        spooled = spooled_ids(bench.spool, tmp_path / "copy")
         await asyncio.to_thread(bench.server.start)
         with running_process(command, log) as process:
             await until(lambda: simulator.connections == 2 and bench.spooled_bytes == 0)
@@ -167,16 +165,6 @@ async def test_a_connector_killed_while_nats_is_away_loses_nothing_it_had_spoole
     assert len(set(ids)) == len(ids)
     assert len(spooled) > 100
     assert set(spooled) <= set(ids)
-
-
-def _spooled(folder: Path, copy: Path) -> list[str]:
-    """Return the message ids in a spool, read from a copy."""
-    shutil.copytree(folder, copy)
-    with closing(Spool(copy, max_bytes=1 << 30)) as spool:
-        blocks = [message.headers.decode() for message, _ in spool.read(1_000_000)]
-    ids = [line.partition(": ")[2] for block in blocks for line in block.split("\r\n") if "Nats-Msg-Id" in line]
-    assert all(parse_msg_id(text) for text in ids)
-    return ids
 
 
 async def test_sigterm_while_nats_is_away_ends_soon_and_keeps_everything(

@@ -3,7 +3,8 @@
 In order of age a message is *in flight* (sent, unacknowledged: at most a window), in the *spool* on disk, or
 *waiting* in memory. As long as JetStream answers nothing touches the disk. When it is away, or answers only errors,
 everything held goes to the spool in order and new messages follow it there; when it answers again the spool is sent
-from its beginning. Whoever brings a message has to wait only when memory and spool are both full.
+from its beginning. Whoever brings a message has to wait only when memory and spool are both full. Until it is found
+for the first time NATS is away, too.
 
 One inbox takes all answers; a message's reply subject ends in its token, which finds it again. Nothing is dropped:
 a message is retried, with its id unchanged, until it is acknowledged.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -47,10 +49,10 @@ _MAX_REFUSALS = 5
 class Publisher:
     """Publishes messages with acknowledgement. For one event loop; :meth:`run` must be running.
 
+    What is put before :meth:`attach` is held, as while NATS is away.
+
     Args:
-        nc: The connection.
         stream: The stream that has to acknowledge.
-        stream_limit: Largest message the stream takes, in bytes; -1 without a limit.
         window: Most messages in flight.
         ack_timeout_s: How long to wait for an answer before a message is sent again.
         memory_bytes: Bound of what is held in memory.
@@ -62,10 +64,8 @@ class Publisher:
 
     def __init__(
         self,
-        nc: NatsClient,
         *,
         stream: str,
-        stream_limit: int,
         window: int,
         ack_timeout_s: float,
         memory_bytes: int,
@@ -74,9 +74,9 @@ class Publisher:
         substitute: Callable[[Message, int], Message],
         metrics: ConnectorMetrics,
     ) -> None:
-        self._nc = nc
+        self._nc: NatsClient | None = None
         self._stream = stream
-        self._stream_limit = stream_limit
+        self._stream_limit = -1
         self._window = window
         self._window_now = window
         self._ack_timeout_s = ack_timeout_s
@@ -92,6 +92,7 @@ class Publisher:
         self._room = asyncio.Event()
         self._sampled: dict[int, float] = {}
         self._pulse = Pulse(time.monotonic(), ack_timeout_s=ack_timeout_s)
+        self._pulse.disconnected(time.monotonic())
         self._refusals = Refusals(metrics)
         self._reply_prefix = b""
         metrics.window_depth.observe(lambda: len(self._in_flight))
@@ -101,7 +102,12 @@ class Publisher:
 
     @property
     def limit(self) -> int:
-        """Largest message, header included, that can be published now."""
+        """Largest message, header included, that can be published now; before NATS is found none is known.
+
+        What turns out too large by then is replaced when it is sent.
+        """
+        if self._nc is None:
+            return sys.maxsize
         limit = self._nc.max_payload
         return min(limit, self._stream_limit) if self._stream_limit > 0 else limit
 
@@ -143,7 +149,7 @@ class Publisher:
         """Take a message, waiting for room; returning is the only sign, there is no failure."""
         stalled = False
         while not self.try_put(message):
-            if self._holding.spill(connected=self._nc.is_connected):
+            if self._holding.spill(connected=self._is_connected):
                 continue
             if not stalled:
                 stalled = True
@@ -153,15 +159,23 @@ class Publisher:
 
     async def run(self) -> None:
         """Send, read answers and retry, until cancelled."""
-        inbox = self._nc.new_inbox()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._send())
+            tasks.create_task(self._watch())
+
+    async def attach(self, nc: NatsClient, *, stream_limit: int) -> None:
+        """Publish over this connection from now on, what is held first.
+
+        Args:
+            nc: The connection, on which the stream was found.
+            stream_limit: Largest message the stream takes, in bytes; -1 without a limit.
+        """
+        inbox = nc.new_inbox()
         self._reply_prefix = f"{inbox}.".encode()
-        subscription = await self._nc.subscribe_raw(f"{inbox}.*", self._on_answers)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._send())
-                tasks.create_task(self._watch())
-        finally:
-            await self._nc.unsubscribe_raw(subscription)
+        await nc.subscribe_raw(f"{inbox}.*", self._on_answers)
+        self._nc, self._stream_limit = nc, stream_limit
+        if nc.is_connected:
+            self.on_reconnected()
 
     async def drained(self, timeout_s: float) -> bool:
         """Wait until everything is acknowledged, at most ``timeout_s``; return whether it is.
@@ -178,13 +192,13 @@ class Publisher:
     def keep_rest(self) -> int:
         """Move what is left in memory to the spool before the process ends; return how much could not be kept."""
         self._recall()
-        self._holding.spill(connected=self._nc.is_connected)
+        self._holding.spill(connected=self._is_connected)
         return len(self._holding.waiting) + self._shed
 
     def shed(self, connection: int) -> None:
         """Move what is in memory to the spool before the process ends, and record the frames it has no room for."""
         self._recall()
-        self._holding.spill(connected=self._nc.is_connected)
+        self._holding.spill(connected=self._is_connected)
         for first, end in self._holding.shed(connection):
             self._shed += end - first
             self._lose(connection, first, end)
@@ -199,6 +213,10 @@ class Publisher:
         self._recall()
         self._work.set()
 
+    @property
+    def _is_connected(self) -> bool:
+        return self._nc is not None and self._nc.is_connected
+
     async def _send(self) -> None:
         """Write blocks of messages while the window has room; woken by new messages and by answers."""
         while True:
@@ -206,13 +224,14 @@ class Publisher:
             self._work.clear()
             self._holding.let_go(self._in_flight)
             self._room.set()
-            while self._nc.is_connected and (room := self._window_now - len(self._in_flight)) > 0:
+            nc = self._nc
+            while nc and nc.is_connected and (room := self._window_now - len(self._in_flight)) > 0:
                 entries = self._holding.take(min(room, _BLOCK_MESSAGES))
                 if not entries:
                     break
-                await self._write(entries)
+                await self._write(nc, entries)
 
-    async def _write(self, entries: list[Entry]) -> None:
+    async def _write(self, nc: NatsClient, entries: list[Entry]) -> None:
         now = time.monotonic()
         due = now + self._ack_timeout_s
         limit, token, in_flight, reply_prefix = self.limit, self._token, self._in_flight, self._reply_prefix
@@ -224,7 +243,7 @@ class Publisher:
             if entry.mark is not None:
                 self._holding.sent(token, entry.mark)
             # `size` is never below the message's own.
-            if entry.size > limit and not self._fits(entry, limit):
+            if entry.size > limit and not self._fits(entry, limit, nc.max_payload):
                 continue
             in_flight[token] = entry
             if entry.attempts:
@@ -235,7 +254,7 @@ class Publisher:
             parts.append(entry.message.command(reply_prefix, token))
         self._token = token
         self._metrics.messages_published.add(fresh)
-        await self._nc.write_block(b"".join(parts))
+        await nc.write_block(b"".join(parts))
 
     def _arm(self, entry: Entry, now: float) -> None:
         entry.due = now + self._ack_timeout_s * 2 ** min(entry.attempts, _MAX_BACKOFF_DOUBLINGS)
@@ -293,14 +312,14 @@ class Publisher:
                 del self._in_flight[token]
                 self._set_aside(entry, text)
 
-    def _fits(self, entry: Entry, limit: int) -> bool:
+    def _fits(self, entry: Entry, limit: int, max_payload: int) -> bool:
         """Tell whether a message may be sent, as it is or as what stands for it.
 
         The server ends the connection for good over one above its limit, so such a one is not sent at all.
         """
-        if entry.message.size <= limit or self._replace(entry, limit) or entry.message.size <= self._nc.max_payload:
+        if entry.message.size <= limit or self._replace(entry, limit) or entry.message.size <= max_payload:
             return True
-        self._set_aside(entry, f"larger than the server's max_payload of {self._nc.max_payload}")
+        self._set_aside(entry, f"larger than the server's max_payload of {max_payload}")
         return False
 
     def _set_aside(self, entry: Entry, text: str) -> None:
@@ -330,19 +349,19 @@ class Publisher:
         """Look at deadlines, at the connection, and at what does not move."""
         while True:
             await asyncio.sleep(_TICK_S)
-            now = time.monotonic()
-            if self._pulse.stored:
-                self._nc.violation = ""
+            now, nc = time.monotonic(), self._nc
+            if nc is not None and self._pulse.stored:
+                nc.violation = ""
             self._pulse.look(now)
             if self._is_stalled(now):
                 self._fall_back()
             # Whoever waits for room looks again: it may be at an end for another reason.
             self._room.set()
-            if not self._nc.is_connected:
+            if nc is None or not nc.is_connected:
                 continue
             overdue = [(token, entry) for token, entry in self._in_flight.items() if entry.due <= now]
             if overdue:
-                await self._retry(overdue, now)
+                await self._retry(nc, overdue, now)
             if len(self._sampled) > self._window:
                 self._sampled.clear()
             silent_s = self._pulse.silent_s(now) if self._in_flight else None
@@ -351,10 +370,10 @@ class Publisher:
                     "publish_unanswered",
                     seconds=round(silent_s, 1),
                     unacknowledged=self.unacknowledged,
-                    cause=self._nc.violation or "JetStream does not answer; connecting anew",
+                    cause=nc.violation or "JetStream does not answer; connecting anew",
                 )
-                if not self._nc.violation:
-                    await self._nc.force_reconnect()
+                if not nc.violation:
+                    await nc.force_reconnect()
             self._work.set()
 
     def _is_stalled(self, now: float) -> bool:
@@ -362,19 +381,19 @@ class Publisher:
         is_overdue = oldest is not None and (oldest.attempts > 0 or oldest.due <= now)
         return self._pulse.is_stalled(now, is_overdue=is_overdue)
 
-    async def _retry(self, overdue: list[tuple[int, Entry]], now: float) -> None:
+    async def _retry(self, nc: NatsClient, overdue: list[tuple[int, Entry]], now: float) -> None:
         for start in range(0, len(overdue), _BLOCK_MESSAGES):
             part = overdue[start : start + _BLOCK_MESSAGES]
             commands: list[bytes] = []
             for token, entry in part:
-                if not self._fits(entry, self.limit):
+                if not self._fits(entry, self.limit, nc.max_payload):
                     del self._in_flight[token]
                     continue
                 entry.attempts += 1
                 self._arm(entry, now)
                 commands.append(entry.message.command(self._reply_prefix, token))
             self._metrics.retries.add(len(commands))
-            await self._nc.write_block(b"".join(commands))
+            await nc.write_block(b"".join(commands))
 
     def _recall(self) -> None:
         """Take everything in flight back, to be sent again."""
@@ -391,5 +410,5 @@ class Publisher:
         if holding.waiting or any(entry.mark is None for entry in self._in_flight.values()):
             self._recall()
             self._window_now = min(self._window, _PROBE_WINDOW)
-            holding.spill(connected=self._nc.is_connected)
+            holding.spill(connected=self._is_connected)
             self._work.set()

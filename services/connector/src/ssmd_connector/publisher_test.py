@@ -91,9 +91,7 @@ async def bench(
     if create:
         await ensure_stream(nc, "DEV", (SUBJECTS.data_filter, SUBJECTS.capture_filter), create=True, limits=limits)
     publisher = Publisher(
-        nc,
         stream="DEV",
-        stream_limit=stream_limit,
         window=window,
         ack_timeout_s=1.0,
         memory_bytes=memory_bytes,
@@ -103,6 +101,7 @@ async def bench(
         metrics=metrics,
     )
     holder.append(publisher)
+    await publisher.attach(nc, stream_limit=stream_limit)
     task = asyncio.create_task(publisher.run())
     try:
         yield Bench(nc, publisher, capture, ledger, metrics)

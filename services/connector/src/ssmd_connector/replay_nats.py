@@ -99,13 +99,12 @@ class _Replayer:
         self._replay = replay
         self._stop = stop
         self._connected = connected
+        self._stream_limit = info.max_msg_size
         target, ledger = replay.target, Ledger()
         capture = Capture(new_session(INSTANCE), target.subjects())
         self._session = capture.session
         self._publisher = connected.publisher = Publisher(
-            connected.nc,
             stream=info.name,
-            stream_limit=info.max_msg_size,
             window=target.limits.ack_window,
             ack_timeout_s=target.limits.ack_timeout_s,
             memory_bytes=_MEMORY_BYTES,
@@ -126,6 +125,7 @@ class _Replayer:
         """Publish, and close the record whatever happens."""
         failure: SsmdError | None = None
         begun = time.monotonic()
+        await self._publisher.attach(self._connected.nc, stream_limit=self._stream_limit)
         async with asyncio.TaskGroup() as tasks:
             watching = [tasks.create_task(self._publisher.run()), tasks.create_task(self._connected.end())]
             target = self._replay.target

@@ -1,5 +1,6 @@
 """Wires the connector: one exchange's socket on one side, one stream on the other, and what watches over both.
 
+The capture begins whether NATS is there or not: until it comes frames wait as they do in any of its absences.
 The end has an order: close the socket, take the last frames, wait for their PubAcks, put the closes on record, then
 the session's end; whatever is still unacknowledged goes to the spool. A part that dies ends the process.
 """
@@ -15,13 +16,12 @@ import structlog
 
 from ssmd_common.errors import SsmdError
 from ssmd_common.events import SessionEnded, SessionStarted
-from ssmd_common.nats import connection as nats_connection
 from ssmd_common.service.health import Health, serve_health
 from ssmd_common.service.otlp import otlp_readers
 from ssmd_common.service.telemetry import Metrics
+from ssmd_connector.arrival import Arrival
 from ssmd_connector.capture import Capture
 from ssmd_connector.feedloop import FeedLoop
-from ssmd_connector.jetstream import connect, wait_for_stream
 from ssmd_connector.journal import Journal
 from ssmd_connector.ledger import Ledger
 from ssmd_connector.metrics import ConnectorMetrics
@@ -30,10 +30,8 @@ from ssmd_connector.publisher import Publisher
 from ssmd_connector.spool import Spool
 
 if TYPE_CHECKING:
-    from ssmd_common.nats.streams import StreamInfo
     from ssmd_common.service.address import Address
     from ssmd_common.service.lifecycle import Stop
-    from ssmd_connector.jetstream import Connected
     from ssmd_connector.plan import Plan
 
 __all__ = ["SERVICE", "connector_version", "run"]
@@ -74,19 +72,15 @@ async def run(plan: Plan, stop: Stop, *, health_addr: Address | None = None) -> 
             if not spool.is_empty:
                 log.info("spool_found", bytes=spool.size_bytes)
 
-        def on_waiting(reason: str) -> None:
-            health.ready.fail("nats", reason)
-
-        connected = await connect(
-            plan.env, plan.environ, stop, name=f"{SERVICE} {plan.env.feed}", on_waiting=on_waiting
-        )
-        if connected is None:
-            return 0
-        stack.push_async_callback(nats_connection.close, connected.nc)
-        info = await wait_for_stream(plan.env, connected.nc, stop, on_waiting=on_waiting)
-        if info is None:
-            return 0
-        return await _Service(plan, connected, info, spool, counted, health).run(stop)
+        arrival = Arrival(plan.env, plan.environ, stop, name=f"{SERVICE} {plan.env.feed}")
+        health.ready.check("nats", arrival.reason)
+        await stack.enter_async_context(arrival)
+        # What is refused at once ends the process before the exchange hears of it.
+        if not await arrival.at_once():
+            if stop.is_set():
+                return 0
+            log.warning("capturing_without_nats", reason=arrival.reason(), frames=_waiting_place(spool))
+        return await _Service(plan, arrival, spool, counted, health).run(stop)
 
 
 class _Service:
@@ -95,8 +89,7 @@ class _Service:
     def __init__(
         self,
         plan: Plan,
-        connected: Connected,
-        info: StreamInfo,
+        arrival: Arrival,
         spool: Spool | None,
         metrics: ConnectorMetrics,
         health: Health,
@@ -104,12 +97,11 @@ class _Service:
         limits = plan.env.limits
         ledger = Ledger()
         self._plan = plan
-        self._connected = connected
+        self._arrival = arrival
+        self._failure: SsmdError | None = None
         self._capture = Capture(new_session(plan.instance), plan.env.subjects())
-        self._publisher = connected.publisher = Publisher(
-            connected.nc,
+        self._publisher = Publisher(
             stream=plan.env.transport.stream,
-            stream_limit=info.max_msg_size,
             window=limits.ack_window,
             ack_timeout_s=limits.ack_timeout_s,
             memory_bytes=limits.memory_bytes,
@@ -122,16 +114,10 @@ class _Service:
         self._loop = FeedLoop(
             plan, capture=self._capture, publisher=self._publisher, journal=self._journal, metrics=metrics
         )
-        health.ready.check("nats", connected.reason)
         health.ready.check("exchange", self._loop.why_not_open)
         health.ready.check("subscribed", self._loop.why_not_subscribed)
         health.ready.note("subscribed", self._loop.refused)
         health.ready.check("flow", self._loop.why_not_flowing)
-        limit, frame_limit = self._publisher.limit, plan.settings.max_frame_bytes
-        if frame_limit > limit:
-            log.warning(
-                "frames_above_limit", max_frame_bytes=frame_limit, nats_limit=limit, become="frame_oversize"
-            )
 
     async def run(self, stop: Stop) -> int:
         """Capture, and save what is held if something dies."""
@@ -142,9 +128,8 @@ class _Service:
             raise
 
     async def _capture_until(self, stop: Stop) -> int:
-        failure: SsmdError | None = None
         async with asyncio.TaskGroup() as tasks:
-            watching = [tasks.create_task(self._publisher.run()), tasks.create_task(self._connected.end())]
+            watching = [tasks.create_task(self._publisher.run()), tasks.create_task(self._attach(stop))]
             log.info("session_started", session=self._capture.session, stream=self._plan.env.transport.stream)
             await self._journal.tell(
                 SessionStarted,
@@ -157,15 +142,43 @@ class _Service:
             try:
                 await self._loop.run(stop)
             except SsmdError as error:
-                # Told after the record is closed; the error is the process's last word.
-                failure = error
+                self._fail(error, stop)
             beating.cancel()
             left = await self._finish(stop.reason)
             for task in watching:
                 task.cancel()
-        if failure is not None:
-            raise failure
+        if self._failure is not None:
+            raise self._failure
         return 1 if left else 0
+
+    async def _attach(self, stop: Stop) -> None:
+        """Publish from when NATS and the stream are there, and watch over the connection from then on.
+
+        Raises:
+            TransportError: The connection ended for good.
+        """
+        try:
+            found = await self._arrival.found()
+        except SsmdError as error:
+            self._fail(error, stop)
+            return
+        if found is None:
+            return
+        connected, info = found
+        connected.publisher = self._publisher
+        await self._publisher.attach(connected.nc, stream_limit=info.max_msg_size)
+        limit, frame_limit = self._publisher.limit, self._plan.settings.max_frame_bytes
+        if frame_limit > limit:
+            log.warning(
+                "frames_above_limit", max_frame_bytes=frame_limit, nats_limit=limit, become="frame_oversize"
+            )
+        await connected.end()
+
+    def _fail(self, error: SsmdError, stop: Stop) -> None:
+        """End in order for an error, which is told after the record is closed, as the process's last word."""
+        self._failure = self._failure or error
+        if not stop.is_set():
+            stop.set("failed")
 
     async def _finish(self, cause: str) -> int:
         """Close the record; return how many messages could not be kept anywhere."""
@@ -177,8 +190,13 @@ class _Service:
                 )
         drained = await self._publisher.drained(_LAST_WORDS_S)
         left = 0 if drained else self._publisher.keep_rest()
-        if left:
-            log.error("messages_lost", messages=left, reason="NATS is away and the spool is full or not configured")
+        if left and not self._journal.connections:
+            # The record of a session that never was connected to the exchange: nothing is missing without it.
+            left = 0
+        elif left:
+            log.error(
+                "messages_lost", messages=left, reason="nothing is stored, and the spool is full or not configured"
+            )
         elif not drained:
             log.warning("messages_kept_in_spool", remedy="the next start publishes them")
         log.info("session_ended", session=self._capture.session, cause=cause, frames=self._journal.frames)
@@ -194,6 +212,12 @@ class _Service:
             else:
                 idle += 1
             await asyncio.sleep(ACTIVE_BEAT_S)
+
+
+def _waiting_place(spool: Spool | None) -> str:
+    return (
+        "wait in memory, then in the spool" if spool is not None else "wait in memory; limits.spool_dir is not set"
+    )
 
 
 def connector_version() -> str:

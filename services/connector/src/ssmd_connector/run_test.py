@@ -14,16 +14,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ssmd_common import events
-from ssmd_common.config.nats import NatsSettings
 from ssmd_common.errors import CredentialError
 from ssmd_common.frames import FrameId, parse_msg_id
-from ssmd_common.nats.connection import close, connect
-from ssmd_common.nats.streams import StoredMessage, direct_get, stream_info
 from ssmd_common.service.lifecycle import Stop
 from ssmd_connector import feedloop
 from ssmd_connector.backoff import Backoff
 from ssmd_connector.run import run
-from ssmd_connector.testing import answer_subscribe, exchange, kalshi_plan, private_key_pem, trade
+from ssmd_connector.testing import answer_subscribe, exchange, kalshi_plan, private_key_pem, stored, trade
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,6 +29,7 @@ if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request, Response
 
+    from ssmd_common.nats.streams import StoredMessage
     from ssmd_common.nats.testing import NatsServer
     from ssmd_connector.plan import Plan
 
@@ -51,17 +49,6 @@ async def running(plan: Plan) -> AsyncIterator[tuple[Stop, asyncio.Task[int]]]:
         stop.set("test")
         async with asyncio.timeout(30):
             await asyncio.gather(task, return_exceptions=True)
-
-
-async def stored(server: NatsServer) -> list[StoredMessage]:
-    """Return every message of the stream, in its order."""
-    nc = await connect(NatsSettings(url=server.url), name="reader")
-    try:
-        info = await stream_info(nc, "DEV")
-        found = [await direct_get(nc, "DEV", seq=seq) for seq in range(1, info.last_seq + 1)]
-    finally:
-        await close(nc)
-    return [message for message in found if message is not None]
 
 
 def told(messages: list[StoredMessage], kind: type[Any]) -> list[Any]:

@@ -13,6 +13,9 @@ from websockets.exceptions import ConnectionClosed
 
 from ssmd_common.config.environment import Environment
 from ssmd_common.config.feed import Feed
+from ssmd_common.config.nats import NatsSettings
+from ssmd_common.nats.connection import close, connect
+from ssmd_common.nats.streams import direct_get, stream_info
 from ssmd_connector.plan import Plan
 
 if TYPE_CHECKING:
@@ -22,10 +25,15 @@ if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request, Response
 
+    from ssmd_common.nats.streams import StoredMessage
+    from ssmd_common.nats.testing import NatsServer
+
     Script = Callable[[ServerConnection, int], Awaitable[None]]
     Door = Callable[[ServerConnection, Request], Response | None]
 
-__all__ = ["answer_subscribe", "exchange", "kalshi_plan", "private_key_pem", "trade"]
+__all__ = ["answer_subscribe", "exchange", "kalshi_plan", "private_key_pem", "stored", "trade"]
+
+_STREAM = "DEV"
 
 
 @asynccontextmanager
@@ -59,6 +67,17 @@ def trade(seq: int, *, ticker: str = "A.5", sid: int = 1) -> str:
     return json.dumps({"type": "trade", "sid": sid, "seq": seq, "msg": {"market_ticker": ticker}})
 
 
+async def stored(server: NatsServer) -> list[StoredMessage]:
+    """Return every message of a plan's stream, in its order."""
+    nc = await connect(NatsSettings(url=server.url), name="reader")
+    try:
+        info = await stream_info(nc, _STREAM)
+        found = [await direct_get(nc, _STREAM, seq=seq) for seq in range(1, info.last_seq + 1)]
+    finally:
+        await close(nc)
+    return [message for message in found if message is not None]
+
+
 def private_key_pem() -> str:
     """Return a fresh RSA key."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -76,6 +95,7 @@ def kalshi_plan(
     markets: tuple[str, ...] = ("A.5",),
     spool_dir: Path | None = None,
     environ: dict[str, str] | None = None,
+    transport: dict[str, Any] | None = None,
     **websocket: Any,
 ) -> Plan:
     """Return a plan that captures trades of one market from a scripted exchange."""
@@ -105,7 +125,7 @@ def kalshi_plan(
             "feed": "kalshi",
             "instance": "host",
             "endpoint": exchange_url,
-            "transport": {"type": "nats", "url": nats_url, "stream": "DEV"},
+            "transport": {"type": "nats", "url": nats_url, "stream": _STREAM, **(transport or {})},
             "limits": {"spool_dir": str(spool_dir) if spool_dir else None, "ack_timeout_s": 1},
         }
     )
