@@ -24,6 +24,7 @@ from ssmd_manifest_api.express import Express
 from ssmd_manifest_api.measure import MeasuredApp, Traffic
 from ssmd_manifest_api.openapi_security import install_security
 from ssmd_manifest_api.problems import install_problems
+from ssmd_manifest_api.readable import ReadableStore
 from ssmd_manifest_api.scope import ScopedStore
 from ssmd_manifest_api.security import SecuredApp
 
@@ -77,7 +78,7 @@ def create_app(
         redoc_url=None,
     )
     traffic = Traffic(metrics)
-    store = LocalStore(data, on_escape=lambda: traffic.escaped("link"))
+    store = ReadableStore(LocalStore(data, on_escape=lambda: traffic.escaped("link")))
     catalog = Catalog(store, clock_ns=clock_ns, calendars=calendars)
     guard = Guard(config.tokens)
     health = Health(SERVICE)

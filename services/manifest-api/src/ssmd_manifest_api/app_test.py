@@ -222,6 +222,25 @@ async def test_a_damaged_manifest_spoils_its_own_day_alone(client: httpx.AsyncCl
     assert str(archive) not in answer.text
 
 
+async def test_a_manifest_the_system_cannot_read_spoils_its_own_day_alone(
+    client: httpx.AsyncClient, archive: Path
+) -> None:
+    manifest = archive / "kalshi" / "2026-11-22" / "manifest.json"
+    manifest.parent.mkdir()
+    manifest.symlink_to(manifest.name)  # leads round in a circle, which stops root too
+    answer = await client.get("/manifests/kalshi/2026-11-22")
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:ssmd:problem:archive-unreadable")
+    assert "kalshi/2026-11-22/manifest.json" in answer.json()["detail"]
+    assert str(archive) not in answer.text
+    for path in ("/manifests", "/manifests/kalshi", "/conditions/kalshi", "/gaps/kalshi", "/", "/feeds/kalshi"):
+        assert (await client.get(path)).status_code == 200, path
+    days = (await client.get("/manifests/kalshi")).json()["days"]
+    assert [(day["date"], day["condition"]) for day in days] == [
+        ("2026-11-22", "unverifiable"),
+        ("2026-11-23", "degraded"),
+    ]
+
+
 async def test_an_unknown_path_and_a_writing_method_are_problems_too(client: httpx.AsyncClient) -> None:
     assert (await client.get("/nothing")).headers["content-type"] == PROBLEM
     for method in ("POST", "PUT", "PATCH", "DELETE"):

@@ -10,12 +10,14 @@ import datetime as dt
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ssmd_manifest_api.auth import Guard
 from ssmd_manifest_api.catalog import Catalog, ManifestFile
 from ssmd_manifest_api.conditional import REVALIDATE, not_modified, validators
 from ssmd_manifest_api.measure import Traffic
+from ssmd_manifest_api.readable import UnreadableError
 from ssmd_manifest_api.security import security_headers
 
 __all__ = ["Express"]
@@ -120,7 +122,9 @@ class Express:
                 date = dt.date.fromisoformat(match[2].decode())
             except ValueError:
                 return None
-        file = self._catalog.manifest_file(feed, date)
+        file = None
+        with suppress(UnreadableError):  # the application tells of it
+            file = self._catalog.manifest_file(feed, date)
         if known is not None and known.file is file:
             known.checked_s = now_s
             return known

@@ -94,6 +94,19 @@ def test_both_ways_answer_the_same(url: str) -> None:
     assert Socket(url).ask(TARGET, b'if-none-match: "other"')[0] == 200
 
 
+def test_a_manifest_the_system_cannot_read_is_told_by_the_application(tmp_path: Path) -> None:
+    archive = write_sample(tmp_path / "archive")
+    manifest = archive / "kalshi" / DAY.isoformat() / "manifest.json"
+    manifest.unlink()
+    manifest.symlink_to(manifest.name)
+    with serving(archive) as (_, url):
+        connection = Socket(url)
+        for _ in range(2):  # the connection stays
+            status, headers, data = connection.ask(TARGET)
+            assert (status, headers["content-type"]) == (503, "application/problem+json")
+            assert b"manifest.json" in data
+
+
 def test_answers_of_both_ways_keep_the_order_of_their_requests(url: str) -> None:
     connection = Socket(url)
     requests = [b"/manifests", TARGET, b"/nothing", TARGET, TARGET, b"/gaps/kalshi"]

@@ -5,7 +5,7 @@
 * 422 ``invalid-parameter``: ``errors`` names each parameter.
 * 401 ``token-required``: the server knows tokens, and the request carries none of them.
 * 500 ``archive-damaged``: a file of the archive contradicts itself.
-* 503 ``archive-unreadable``: the system cannot read a file of the archive.
+* 503 ``archive-unreadable``: the system cannot read a file or folder of the archive.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from ssmd_common.errors import ArchiveError
+from ssmd_manifest_api.readable import UnreadableError
 from ssmd_manifest_api.view_problem import prefers_html
 
 __all__ = [
@@ -179,9 +180,18 @@ async def _on_damage(request: Request, error: Exception) -> Response:
 
 
 async def _on_unreadable(request: Request, error: Exception) -> Response:
+    assert isinstance(error, UnreadableError)  # noqa: S101 - registered for this class alone
+    log.error("archive_unreadable", where=error.where, problem=error.problem)
+    return _unreadable(request, str(error))
+
+
+async def _on_broken_read(request: Request, error: Exception) -> Response:
     assert isinstance(error, OSError)  # noqa: S101 - registered for this class alone
-    log.error("archive_unreadable", error=error.strerror or str(error))
-    detail = f"the archive cannot be read: {error.strerror or type(error).__name__}"
+    log.error("archive_unreadable", problem=error.strerror or str(error))
+    return _unreadable(request, f"the archive cannot be read: {error.strerror or type(error).__name__}")
+
+
+def _unreadable(request: Request, detail: str) -> Response:
     return _answer(request, 503, "archive-unreadable", "The archive cannot be read", detail)
 
 
@@ -192,4 +202,5 @@ def install_problems(app: FastAPI, *, page: ProblemPage) -> None:
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(ArchiveError, _on_damage)
-    app.add_exception_handler(OSError, _on_unreadable)
+    app.add_exception_handler(UnreadableError, _on_unreadable)
+    app.add_exception_handler(OSError, _on_broken_read)

@@ -21,6 +21,7 @@ from ssmd_common.service.telemetry import Metrics
 from ssmd_manifest_api.app import SERVICE, create_app
 from ssmd_manifest_api.config import ApiConfig
 from ssmd_manifest_api.protocol import ExpressProtocol
+from ssmd_manifest_api.readable import UnreadableError
 
 __all__ = ["listen", "serve"]
 
@@ -116,7 +117,7 @@ async def serve(
     async def warm() -> None:
         await server.answering.wait()
         # What cannot be read is told to who asks for it.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(UnreadableError):
             await asyncio.to_thread(app.state.catalog.warm, lambda: server.should_exit)
         # What was read stays: a collection that looked at all of it again would hold up whoever asks meanwhile.
         gc.freeze()
