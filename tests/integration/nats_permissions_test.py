@@ -389,7 +389,7 @@ async def _is_named(folder: Path, archived: Path, user: str, subject: str, url: 
         if is_first:
             await make_stream(server)
         elif user == "archiver_kalshi":
-            # The archiver in peace may have acknowledged all there was, so there is something new to ask for and to say.
+            # The archiver in peace may have acknowledged all there was: so there is something new to ask for.
             async with server.client("connector_kalshi") as client:
                 await client.request("prod.kalshi.json.trade.X", b"{}", timeout=5)
         starting = connector(server, url) if user == "connector_kalshi" else archiver(server)
