@@ -222,6 +222,17 @@ async def test_a_damaged_manifest_spoils_its_own_day_alone(client: httpx.AsyncCl
     assert str(archive) not in answer.text
 
 
+@pytest.mark.parametrize("name", ["0001-01-01", "1969-12-31", "9999-12-31"])
+async def test_a_folder_of_a_day_no_server_can_have_is_none(
+    client: httpx.AsyncClient, archive: Path, name: str
+) -> None:
+    (archive / "kalshi" / name).mkdir()
+    for path in ("/manifests/kalshi", "/conditions/kalshi", "/", "/feeds/kalshi"):
+        answer = await client.get(path)
+        assert answer.status_code == 200, path
+        assert name not in answer.text
+
+
 async def test_a_manifest_the_system_cannot_read_spoils_its_own_day_alone(
     client: httpx.AsyncClient, archive: Path
 ) -> None:

@@ -56,6 +56,9 @@ LOCK_NAME = ".writer.lock"
 
 _STEM = re.compile(r"\d{4}(?:\d{2})?(?:-[1-9]\d*)?", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_FIRST_DATE = dt.date(1970, 1, 1)
+_END_DATE = dt.date(2262, 4, 11)
+"""Days whose moments a server counts in nanoseconds, in 64 bits; a folder of any other is not the archiver's."""
 _FEED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _MINUTE_NS = 60 * SECOND_NS
 
@@ -258,6 +261,7 @@ def list_days(base: Path, feed: str) -> list[DayPaths]:
 @lru_cache(1 << 16)  # a listing reads the same names again and again
 def _parse_date(name: str) -> dt.date | None:
     try:
-        return dt.date.fromisoformat(name) if _DATE.fullmatch(name) else None
+        date = dt.date.fromisoformat(name) if _DATE.fullmatch(name) else None
     except ValueError:
         return None
+    return None if date is None or not _FIRST_DATE <= date < _END_DATE else date
