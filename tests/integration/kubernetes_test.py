@@ -19,6 +19,7 @@ import yaml
 
 from integration.kustomization import MERGE_KEYS, Resource, render
 from ssmd_common.nats.testing import issued
+from ssmd_manifest_api.config import load_calendars
 from ssmd_simulator.keys import KEY_ID_FILE, PRIVATE_KEY_FILE, own_key
 
 OVERLAYS = Path(__file__).parents[2] / "deploy/kubernetes/overlays"
@@ -232,6 +233,14 @@ def test_what_a_pod_mounts_passes_its_services_check(
     )
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stdout.lower(), done.stdout
+
+
+def test_the_api_knows_the_calendars_of_the_feeds(resources: list[Resource], tmp_path: Path) -> None:
+    pod = of_kind(resources, "Deployment")["manifest-api"]["spec"]["template"]["spec"]
+    lay_out(resources, pod, tmp_path)
+    arguments = pod["containers"][0]["args"]
+    folder = arguments[arguments.index("--feeds") + 1]
+    assert "kalshi" in load_calendars(tmp_path / folder.removeprefix("/"))
 
 
 def test_the_archiver_reads_what_the_connector_publishes(resources: list[Resource]) -> None:
