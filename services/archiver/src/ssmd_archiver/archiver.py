@@ -30,7 +30,7 @@ from ssmd_archiver.runs import RUN_MESSAGES, Room, Run, read_run
 from ssmd_archiver.segment import SegmentWriter
 from ssmd_archiver.writing import BlockQueue, Written
 from ssmd_common import events
-from ssmd_common.archive.gaps import Gap
+from ssmd_common.archive.gaps import Gap, GapStatus
 from ssmd_common.archive.index import INDEX_VERSION, Anomaly, GapRecord, Header
 from ssmd_common.archive.layout import Window, day_paths, segment_name
 from ssmd_common.archive.times import SECOND_NS
@@ -117,6 +117,7 @@ class Archiver:
         self._clock_ns = clock_ns
         self._reader = SubjectReader(settings.subjects, settings.data_filter)
         self._ledger = recovered.ledger
+        self._open_gaps = set(recovered.ledger.open_gaps)
         self._writer = recovered.writer
         self._segment_bytes = recovered.writer.raw_bytes if recovered.writer else 0
         self._queue = BlockQueue(settings.compress, self._written)
@@ -310,9 +311,18 @@ class Archiver:
             status=gap.status.value,
             missing_count=gap.missing_count,
         )
-        self._metrics.gaps.add(1, layer=gap.layer.value)
+        self._count(gap)
         self._ledger.recorded(gap)
         self._builder.note(GapRecord(gap=gap))
+
+    def _count(self, gap: Gap) -> None:
+        """Count a gap once, however often its state changes."""
+        if gap.gap_id not in self._open_gaps:
+            self._metrics.gaps.add(1, layer=gap.layer.value)
+        if gap.status is GapStatus.OPEN:
+            self._open_gaps.add(gap.gap_id)
+        else:
+            self._open_gaps.discard(gap.gap_id)
 
     def _cross(self, bridge: _Bridge, message: Message) -> None:
         """Record the gaps before a message: their end is its server time, whenever they are learned."""

@@ -20,6 +20,7 @@ from ssmd_archiver.recovery import recover
 from ssmd_archiver.run import writer_lock
 from ssmd_archiver.testing import (
     DATE,
+    METRICS,
     SESSION,
     SUBJECTS,
     T0,
@@ -307,6 +308,27 @@ async def test_a_crashed_connector_is_a_gap_from_its_last_frame_to_the_next_ones
     )
     assert (gap.start, gap.end) == ("2026-11-23T12:00:00.000000004Z", "2026-11-23T12:00:00.000000006Z")
     verified(tmp_path)
+
+
+async def test_a_gap_is_counted_once_though_its_end_is_learned_later_or_after_a_restart(tmp_path: Path) -> None:
+    counted = METRICS.gaps.labelled(layer="connection")
+    before = counted.value
+    stream = trades(3)
+    stream.close("peer_closed")
+    await archive(tmp_path, stream, seal=False)
+    assert counted.value == before + 1
+    for connection in (2, 3):
+        stream.event(events.ConnectionOpened(session=SESSION, connection=connection, at_ns=T0, url="ws://x"))
+        body, msg_id = b'{"n":4}', f"{SESSION}.{connection}.1"
+        stream.add(SUBJECTS.json_trade("KX-B5.5"), body, msg_id)
+        if connection == 2:
+            closed = events.ConnectionClosed(
+                session=SESSION, connection=2, at_ns=T0, cause="peer_closed", frames=1, acked_through=1
+            )
+            stream.event(closed)
+    await archive(tmp_path, stream)
+    assert len(manifest_of(tmp_path).gaps) == 2
+    assert counted.value == before + 2
 
 
 async def test_every_kind_of_gap_ends_in_the_manifest(tmp_path: Path) -> None:
