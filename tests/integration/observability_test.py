@@ -32,7 +32,7 @@ _NAME = re.compile(r"\bssmd_[a-z0-9_]+")
 WATCHED = {
     "lag": "ssmd_archiver_lag",
     "silence": "ssmd_connector_frames_received_total",
-    "gaps": "ssmd_archiver_gaps_total",
+    "gaps": "ssmd_archiver_last_gap_timestamp_seconds",
     "unsealed age": "ssmd_archiver_unsealed_age_seconds",
     "spool": "ssmd_connector_spool_size_bytes",
     "disk": "ssmd_archiver_disk_free_bytes",

@@ -97,7 +97,7 @@ class Archiver:
         settings: What and how.
         recovered: Where the archive stands.
         position: Where the stream is read from: that of ``recovered``, or the beginning of a new epoch.
-        clock_ns: Our clock, for ``sealed_at`` alone.
+        clock_ns: Our clock, for ``sealed_at`` and the metrics alone.
     """
 
     def __init__(
@@ -319,6 +319,7 @@ class Archiver:
         """Count a gap once, however often its state changes."""
         if gap.gap_id not in self._open_gaps:
             self._metrics.gaps.add(1, layer=gap.layer.value)
+            self._metrics.last_gap.set(self._clock_ns() / SECOND_NS, layer=gap.layer.value)
         if gap.status is GapStatus.OPEN:
             self._open_gaps.add(gap.gap_id)
         else:

@@ -317,6 +317,7 @@ async def test_a_gap_is_counted_once_though_its_end_is_learned_later_or_after_a_
     stream.close("peer_closed")
     await archive(tmp_path, stream, seal=False)
     assert counted.value == before + 1
+    assert METRICS.last_gap.labelled(layer="connection").value == 1e-9  # by the clock of these tests
     for connection in (2, 3):
         stream.event(events.ConnectionOpened(session=SESSION, connection=connection, at_ns=T0, url="ws://x"))
         body, msg_id = b'{"n":4}', f"{SESSION}.{connection}.1"

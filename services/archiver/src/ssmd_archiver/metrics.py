@@ -29,6 +29,12 @@ class ArchiverMetrics:
         self.gaps = metrics.counter(
             "ssmd_archiver_gaps", "1", "Gaps recorded", [{"layer": layer.value} for layer in GapLayer]
         )
+        self.last_gap = metrics.gauge(
+            "ssmd_archiver_last_gap_timestamp",
+            "s",
+            "When a gap was last recorded, since 1970 by our clock; 0 before the first",
+            [{"layer": layer.value} for layer in GapLayer],
+        )
         self.restarts = metrics.counter("ssmd_archiver_consumer_restarts", "1", "Consumer made again")
         self.commit_seconds = metrics.histogram(
             "ssmd_archiver_commit_duration",
