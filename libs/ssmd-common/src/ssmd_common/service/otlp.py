@@ -2,6 +2,7 @@
 
 OpenTelemetry's own variables say where and how: ``OTEL_EXPORTER_OTLP_ENDPOINT`` (or ``…_METRICS_ENDPOINT``),
 ``…_HEADERS``, ``…_CERTIFICATE``, ``…_TIMEOUT``, ``OTEL_METRIC_EXPORT_INTERVAL``, ``OTEL_RESOURCE_ATTRIBUTES``.
+``OTEL_SDK_DISABLED=true`` ends the pushing.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ __all__ = ["otlp_readers"]
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PROTOCOL = "http/protobuf"
+_DISABLED = "OTEL_SDK_DISABLED"
 
 
 def otlp_readers(environ: Mapping[str, str] = os.environ) -> list[MetricReader]:
-    """Return what pushes a service's metrics: one reader where a collector is named, else none.
+    """Return what pushes a service's metrics: one reader where a collector is named and not disabled.
 
     A collector that is away costs lines in the log at each attempt, and the service nothing but up to three seconds
     at its end.
@@ -33,7 +35,7 @@ def otlp_readers(environ: Mapping[str, str] = os.environ) -> list[MetricReader]:
         ConfigError: The endpoint is no HTTP address, another protocol is asked for, or an interval of nothing.
     """
     named = [(name, environ[name]) for name in _ENDPOINTS if environ.get(name)]
-    if not named:
+    if not named or environ.get(_DISABLED, "").strip().lower() == "true":
         return []
     name, endpoint = named[0]
     if not endpoint.startswith(("http://", "https://")):

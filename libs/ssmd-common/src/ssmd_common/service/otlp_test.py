@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -86,6 +87,18 @@ def test_everything_counted_is_pushed_at_the_end_and_at_0_from_the_start(collect
 
 def test_without_a_collector_named_nothing_is_pushed() -> None:
     assert otlp_readers({}) == []
+
+
+def test_a_disabled_sdk_pushes_nothing_and_leaves_the_exposition(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "True")
+    metrics = Metrics("ssmd-test", readers=otlp_readers())
+    metrics.counter("ssmd_test_frames", "{frame}", "Frames").add(3)
+    assert b"ssmd_test_frames_total 3.0" in metrics.exposition()
+    metrics.close()
+    assert collector.pushed == []
+    assert os.environ["OTEL_SDK_DISABLED"] == "True"
 
 
 @pytest.mark.usefixtures("collector")

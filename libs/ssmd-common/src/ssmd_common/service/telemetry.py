@@ -16,11 +16,14 @@ Names stand whole (``ssmd_<service>_<thing>``). The exposition adds the unit (``
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import structlog
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import Observation
+from opentelemetry.sdk.environment_variables import OTEL_SDK_DISABLED
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from prometheus_client import CollectorRegistry, Metric
@@ -196,11 +199,12 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._histograms: dict[str, tuple[Histogram, str]] = {}
         prometheus = PrometheusMetricReader(scope_info_enabled=False, registry=self._registry)
-        self._provider = MeterProvider(
-            metric_readers=[prometheus, *readers],
-            resource=OTELResourceDetector().detect().merge(Resource({"service.name": service})),
-            shutdown_on_exit=False,
-        )
+        with _sdk_enabled():
+            self._provider = MeterProvider(
+                metric_readers=[prometheus, *readers],
+                resource=OTELResourceDetector().detect().merge(Resource({"service.name": service})),
+                shutdown_on_exit=False,
+            )
         self._meter = self._provider.get_meter(service)
 
     def counter(
@@ -268,6 +272,17 @@ class Metrics:
             self._provider.shutdown(timeout_millis=_CLOSE_MS)
         except Exception as error:  # noqa: BLE001 - whatever a reader cannot do, the service has done its work
             log.warning("metrics_not_pushed", error=str(error))
+
+
+@contextmanager
+def _sdk_enabled() -> Iterator[None]:
+    """Leave ``OTEL_SDK_DISABLED`` aside: it ends the pushing alone, since alerts rest on ``/metrics``."""
+    told = os.environ.pop(OTEL_SDK_DISABLED, None)
+    try:
+        yield
+    finally:
+        if told is not None:
+            os.environ[OTEL_SDK_DISABLED] = told
 
 
 def _label_keys(name: str, attributes: Sequence[Mapping[str, str]]) -> list[str]:
