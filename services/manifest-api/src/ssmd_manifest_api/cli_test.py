@@ -40,6 +40,14 @@ def serving(data: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], 
         process.communicate()
 
 
+def test_behind_a_proxy_it_speaks_of_the_proxys_scheme(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "127.0.0.0/8")
+    forwarded = {"Host": "archive.example.org", "X-Forwarded-Proto": "https"}
+    with serving(archive) as (_, url), httpx.Client(base_url=url, timeout=20, headers=forwarded) as client:
+        assert client.get("/manifests/").headers["location"] == "https://archive.example.org/manifests"
+        assert "https://archive.example.org/manifests/kalshi" in client.get("/feeds/kalshi/2026-11-23").text
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_serves_over_a_socket_and_stops_in_order(archive: Path, number: signal.Signals) -> None:
     with serving(archive) as (process, url):
