@@ -1,15 +1,23 @@
-"""``python -m ssmd_common.service.probe URL`` exits 0 where it answers 200: a container's health check."""
+"""``python -m ssmd_common.service.probe [URL]`` exits 0 where it answers 200: a container's health check.
+
+Without a URL it asks ``/health`` where ``SSMD_HEALTH_ADDR`` has the service listen: containers that share a host's
+network differ in that.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from http.client import HTTPConnection, HTTPException
 from urllib.parse import urlsplit
 
-__all__ = ["is_well"]
+from ssmd_common.service.address import HEALTH_VARIABLE, Address, parse_addr
+
+__all__ = ["health_url", "is_well"]
 
 _TIMEOUT_S = 3.0
 _OK = 200
+_ITSELF = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def is_well(url: str) -> bool:
@@ -25,5 +33,16 @@ def is_well(url: str) -> bool:
         connection.close()
 
 
+def health_url(listening: str) -> str:
+    """Return where to ask a service of this container that listens on ``HOST:PORT``.
+
+    Raises:
+        ConfigError: The text is no such address.
+    """
+    address = parse_addr(listening, option=HEALTH_VARIABLE)
+    host = _ITSELF.get(address.host, address.host)
+    return f"http://{Address(host, address.port)}/health"
+
+
 if __name__ == "__main__":
-    sys.exit(0 if is_well(sys.argv[1]) else 1)
+    sys.exit(0 if is_well((sys.argv[1:] or [health_url(os.environ.get(HEALTH_VARIABLE, ""))])[0]) else 1)

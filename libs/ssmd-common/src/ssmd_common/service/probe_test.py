@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 from ssmd_common.nats.testing import free_port
 from ssmd_common.service.address import Address
 from ssmd_common.service.health import Health, serve_health
-from ssmd_common.service.probe import is_well
+from ssmd_common.service.probe import health_url, is_well
 from ssmd_common.service.telemetry import Metrics
 
 
@@ -32,3 +33,27 @@ def test_nobody_there_is_not_well() -> None:
 def test_as_a_program_it_exits_1(url: str) -> None:
     done = subprocess.run([sys.executable, "-m", "ssmd_common.service.probe", url], timeout=30, check=False)  # noqa: S603 - our own module
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("listening", "url"),
+    [
+        ("0.0.0.0:9100", "http://127.0.0.1:9100/health"),
+        ("[::]:9100", "http://[::1]:9100/health"),
+        ("10.0.0.5:9100", "http://10.0.0.5:9100/health"),
+    ],
+)
+def test_it_asks_where_the_service_listens(listening: str, url: str) -> None:
+    assert health_url(listening) == url
+
+
+async def test_as_a_program_it_asks_where_the_variable_says() -> None:
+    address = Address("127.0.0.1", free_port())
+    async with serve_health(Address("0.0.0.0", address.port), Health("test"), Metrics("test")):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "ssmd_common.service.probe",
+            env=os.environ | {"SSMD_HEALTH_ADDR": f"0.0.0.0:{address.port}"},
+        )
+        assert await process.wait() == 0
