@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from ssmd_manifest_api.catalog import Day
 from ssmd_manifest_api.condition import Condition, Reason, Verdict
 from ssmd_manifest_api.view_calendar import MEANINGS, CalendarDay, calendar_of, strip, trouble
-from ssmd_manifest_api.view_feed import freshness
+from ssmd_manifest_api.view_feed import feed_view, freshness
 
 FIRST = dt.date(2025, 11, 20)
 
@@ -86,3 +87,9 @@ def test_a_feed_is_live_while_its_last_message_is_minutes_old() -> None:
     assert freshness(0, 3 * second).text == "last heard just now"
     assert freshness(0, 3_700 * second).text == "last heard 1 h 1 min ago"
     assert freshness(None, 0).text == "no data yet"
+
+
+def test_a_day_that_is_missing_is_none_of_those_a_feed_has() -> None:
+    absent = replace(day(FIRST + dt.timedelta(days=1), Condition.MISSING, records=0), exists=False)
+    view = feed_view("kalshi", [day(FIRST), absent, day(FIRST + dt.timedelta(days=2))], newest_ns=None, now_ns=0)
+    assert (view.facts[0].name, view.facts[0].value) == ("Days", "2")

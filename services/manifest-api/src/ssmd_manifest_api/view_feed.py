@@ -84,7 +84,7 @@ def feed_view(feed: str, days: Sequence[Day], *, newest_ns: int | None, now_ns: 
         last=latest(feed, days),
         strip=strip(feed, days, date_of(now_ns)),
         facts=[
-            Fact("Days", number(len(days)), f"since {days[0].date.isoformat()}"),
+            Fact("Days", number(sum(day.exists for day in days)), f"since {days[0].date.isoformat()}"),
             Fact("Records", compact(records), "sealed"),
             Fact("On disk", size(packed), f"of {size(raw)} JSON lines" if raw else ""),
             Fact("Gaps", number(gaps), f"in {count(gap_days, 'day')}" if gaps else "none known"),
