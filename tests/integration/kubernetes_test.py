@@ -169,6 +169,11 @@ def test_every_pod_may_speak_where_it_has_to_and_nowhere_else(resources: list[Re
         assert told == wanted[owner.partition("/")[2]], owner
 
 
+def test_a_job_is_gone_before_another_version_would_have_to_change_it(resources: list[Resource]) -> None:
+    for name, job in of_kind(resources, "Job").items():
+        assert job["spec"]["ttlSecondsAfterFinished"] <= 300, name
+
+
 def test_a_node_can_be_drained(resources: list[Resource]) -> None:
     for name, budget in of_kind(resources, "PodDisruptionBudget").items():
         assert budget["spec"]["maxUnavailable"] == 1, name
