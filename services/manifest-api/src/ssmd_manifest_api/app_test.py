@@ -233,6 +233,39 @@ async def test_a_folder_of_a_day_no_server_can_have_is_none(
         assert name not in answer.text
 
 
+@pytest.mark.parametrize(
+    ("told", "damaged"),
+    [
+        ('"start": "2026-11-23T06:15', '"start": "2026-11-31T06:15'),
+        ('"sealed_at": "20', '"sealed_at": "2O'),
+        ('"detected_at": "20', '"detected_at": "20x'),
+        ('"complete_through": "2026-11', '"complete_through": "2026-99'),
+        ('"name": "0615.jsonl.gz"', '"name": "../0615.jsonl.gz"'),
+        ('"rotation_interval": "1m"', '"rotation_interval": "1x"'),
+    ],
+)
+async def test_a_manifest_with_one_wrong_word_spoils_its_own_day_alone(
+    client: httpx.AsyncClient, archive: Path, told: str, damaged: str
+) -> None:
+    manifest = archive / "kalshi" / "2026-11-23" / "manifest.json"
+    text = manifest.read_text("utf-8")
+    assert told in text
+    manifest.write_text(text.replace(told, damaged, 1), "utf-8")
+    for path in (
+        "/manifests",
+        "/manifests/kalshi",
+        "/gaps/kalshi",
+        "/",
+        "/feeds/kalshi",
+        "/feeds/kalshi/2026-11-23",
+    ):
+        assert (await client.get(path)).status_code == 200, path
+    (day,) = (await client.get("/manifests/kalshi")).json()["days"]
+    assert (day["condition"], day["reasons"][0]["code"]) == ("unverifiable", "damaged")
+    answer = await client.get("/gaps/kalshi/2026-11-23")
+    assert (answer.status_code, answer.json()["type"]) == (500, "urn:ssmd:problem:archive-damaged")
+
+
 async def test_a_manifest_the_system_cannot_read_spoils_its_own_day_alone(
     client: httpx.AsyncClient, archive: Path
 ) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from ssmd_common.errors import ArchiveError
+from ssmd_common.archive.layout import DATA_SUFFIX, is_segment_stem
+from ssmd_common.archive.times import from_rfc3339
+from ssmd_common.errors import ArchiveError, WireError
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -29,6 +31,24 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 
+
+def _time(text: str) -> str:
+    """Check a time, so that whoever reads a manifest need not fear one in it."""
+    try:
+        from_rfc3339(text)
+    except WireError as error:
+        raise ValueError(error.problem) from None
+    return text
+
+
+def _data_name(text: str) -> str:
+    if not (text.endswith(DATA_SUFFIX) and is_segment_stem(text.removesuffix(DATA_SUFFIX))):
+        raise ValueError(f"{text!r} is not a segment's name")
+    return text
+
+
+_Time = Annotated[str, AfterValidator(_time)]
+_DataName = Annotated[str, AfterValidator(_data_name)]
 _TIME = Field(description="RFC 3339 UTC, up to nanoseconds", examples=["2026-11-23T06:16:18.123456789Z"])
 _SHA256 = Field(pattern=r"^[0-9a-f]{64}$")
 
@@ -40,13 +60,13 @@ class _Entry(BaseModel):
 class FileEntry(_Entry):
     """One sealed segment. ``start``, ``end`` and the sequences span all its messages, capture events included."""
 
-    name: str = Field(description="File name in the day's folder", examples=["0615.jsonl.gz"])
-    start: str = _TIME
-    end: str = _TIME
-    received_start: str | None = Field(
+    name: _DataName = Field(description="File name in the day's folder", examples=["0615.jsonl.gz"])
+    start: _Time = _TIME
+    end: _Time = _TIME
+    received_start: _Time | None = Field(
         default=None, description="When the connector received the earliest of its records; null where none tells"
     )
-    received_end: str | None = Field(default=None, description="When it received the latest; likewise")
+    received_end: _Time | None = Field(default=None, description="When it received the latest; likewise")
     records: int = Field(ge=0, description="Lines in the file")
     bytes: int = Field(ge=0, description="Uncompressed bytes, newlines included")
     nats_start_seq: int = Field(ge=1)
@@ -62,7 +82,7 @@ class FileEntry(_Entry):
     rejects: int = Field(ge=0, description="Messages whose payload is not JSON; kept in the index")
     duplicates: int = Field(ge=0, description="Messages dropped because their frame is archived already")
     filtered: int = Field(ge=0, description="Messages the configured filter leaves out")
-    sealed_at: str = _TIME
+    sealed_at: _Time = _TIME
     seal_reason: str = Field(description="Why it was closed: window, idle, size, exit, epoch, clock")
 
 
@@ -77,11 +97,11 @@ class GapEntry(_Entry):
     key: str = Field(description="What the sequences belong to: empty for the stream's own")
     start_seq: int | None = Field(description="First missing sequence of the layer")
     end_seq: int | None = Field(description="The sequence after the last missing one")
-    start: str = _TIME
-    end: str | None = Field(description="RFC 3339 UTC; null while the gap is open")
+    start: _Time = _TIME
+    end: _Time | None = Field(description="RFC 3339 UTC; null while the gap is open")
     after_seq: int | None = Field(description="start_seq - 1: the last sequence before the gap")
     missing_count: int | None = Field(description="Messages or frames missing; null where that cannot be known")
-    detected_at: str = _TIME
+    detected_at: _Time = _TIME
 
 
 class SessionEntry(_Entry):
@@ -92,8 +112,8 @@ class SessionEntry(_Entry):
     first_frame: int | None
     last_frame: int | None
     received: int = Field(ge=0, description="Distinct frames of this connection archived in this day")
-    opened_at: str | None
-    closed_at: str | None
+    opened_at: _Time | None
+    closed_at: _Time | None
     cause: str | None = Field(description="Why it closed; null while open or unknown")
     unverifiable: list[str] = Field(
         default=[],
@@ -116,7 +136,7 @@ class AnomalyEntry(_Entry):
     name: str
     file: str
     seq: int | None
-    at: str = _TIME
+    at: _Time = _TIME
     detail: dict[str, Any]
 
 
@@ -129,8 +149,8 @@ class Manifest(_Entry):
     stream: str
     date: dt.date
     format: Literal["jsonl"]
-    rotation_interval: str
-    complete_through: str | None = Field(description="Server time before which nothing will be added")
+    rotation_interval: str = Field(pattern=r"^0{0,3}[1-9][0-9]{0,5}[smhd]$", examples=["15m"])
+    complete_through: _Time | None = Field(description="Server time before which nothing will be added")
     files: list[FileEntry]
     gaps: list[GapEntry]
     tickers: list[str]
@@ -158,7 +178,9 @@ def parse_manifest(data: bytes, *, where: str) -> Manifest:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ArchiveError(
-            f"manifest damaged at {field}: {first['msg']}", where=where, remedy="run `ssmd-archiver rebuild`"
+            f"manifest damaged at {field}: {first['msg'].removeprefix('Value error, ')}",
+            where=where,
+            remedy="run `ssmd-archiver rebuild`",
         ) from None
 
 
