@@ -15,7 +15,6 @@ from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -36,6 +35,7 @@ from ssmd_common.config.nats import NatsSettings
 from ssmd_common.errors import ArchiveError, ConfigError, SsmdError, TransportError
 from ssmd_common.nats.connection import close, connect
 from ssmd_common.nats.streams import StoredMessage, direct_get, stream_info
+from ssmd_common.nats.testing import free_port
 from ssmd_common.service.lifecycle import Stop
 from ssmd_connector import feedloop
 from ssmd_connector.backoff import Backoff
@@ -148,13 +148,12 @@ async def test_a_capture_with_a_disconnect_is_replayed_whole(
 ) -> None:
     monkeypatch.setattr(feedloop, "Backoff", lambda: Backoff(base_s=0.01, cap_s=0.1))
     bench = Bench(nats_server, tmp_path)
+    port = free_port()
     async with AsyncExitStack() as connector:
-        port = 0
         for life in (1, 2):
             road = GeneratedRoad(seed=life, markets=8, rate=1500.0)
             async with Simulator(road, keys=None, port=port) as simulator:
-                if not port:
-                    port = urlsplit(simulator.url).port or 0
+                if life == 1:
                     await connector.enter_async_context(bench.capturing(simulator.url))
                 await until(lambda: simulator.frames >= 1500)
                 if life == 2:

