@@ -13,7 +13,7 @@ from typing import Any
 
 import nats
 from nats.aio.client import Client
-from nats.js.api import StreamConfig
+from nats.js.api import StreamConfig, StreamState
 
 from ssmd_archiver.run import run_archiver
 from ssmd_archiver.verify import FeedReport, verify_feed
@@ -43,6 +43,13 @@ class Bench:
 
     async def create(self, **config: Any) -> None:
         await self.client.jetstream().add_stream(StreamConfig(name=STREAM, subjects=SUBJECTS, **config))
+
+    async def change(self, **config: Any) -> None:
+        """Let the stream have these settings in place of those it has."""
+        await self.client.jetstream().update_stream(StreamConfig(name=STREAM, subjects=SUBJECTS, **config))
+
+    async def state(self) -> StreamState:
+        return (await self.client.jetstream().stream_info(STREAM)).state
 
     async def publish(
         self, count: int, *, subject: str = "prod.kalshi.json.trade.KX", identified: bool = True
@@ -88,10 +95,10 @@ class Bench:
             if not task.done():
                 await asyncio.sleep(0.3)
             stop.set("the test is done")
-            await asyncio.wait_for(task, 60)
+            await asyncio.wait_for(task, 120)
 
     async def reach(self, seq: int) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while self.position() < seq:  # noqa: ASYNC110 - files tell it
                 await asyncio.sleep(0.1)
 
@@ -101,9 +108,17 @@ class Bench:
         return (newest.index.last_seq or 0) if newest else 0
 
     def gaps(self) -> list[dict[str, Any]]:
-        return [
-            gap for day in list_days(self.data, "kalshi") for gap in json.loads(day.manifest.read_bytes())["gaps"]
-        ]
+        """The gaps the manifests tell of; that of one from a day into the next stands in both, and is one."""
+        told = {gap["gap_id"]: gap for manifest in self.manifests() for gap in manifest["gaps"]}
+        return list(told.values())
+
+    def files(self) -> list[dict[str, Any]]:
+        """The sealed files of all days, in their order: those of a test that midnight comes upon are of two."""
+        return [entry for manifest in self.manifests() for entry in manifest["files"]]
+
+    def manifests(self) -> list[dict[str, Any]]:
+        found = (day.manifest for day in list_days(self.data, "kalshi"))
+        return [json.loads(manifest.read_bytes()) for manifest in found if manifest.is_file()]
 
     def numbers(self) -> list[int]:
         days = list_days(self.data, "kalshi")
