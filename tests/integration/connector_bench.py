@@ -24,6 +24,7 @@ from ssmd_archiver.proof import FrameLedger
 from ssmd_common.archive.gaps import Gap
 from ssmd_common.config.loading import load_environment, load_feed
 from ssmd_common.config.nats import NatsSettings
+from ssmd_common.errors import TransportError
 from ssmd_common.events import CaptureEvent, Control, FrameUnparsed, decode_event
 from ssmd_common.frames import FrameId, parse_msg_id
 from ssmd_common.nats.connection import close, connect
@@ -59,7 +60,7 @@ _BATCH = 256
 _EventT = TypeVar("_EventT", bound=CaptureEvent)
 
 
-async def until(condition: Callable[[], bool], *, within_s: float = 30.0) -> None:
+async def until(condition: Callable[[], bool], *, within_s: float = 120.0) -> None:
     """Wait until something is so.
 
     Raises:
@@ -199,7 +200,7 @@ class Bench:
             yield stop
         finally:
             stop.set("SIGTERM")
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(drain_s + 60):
                 code = await task
         assert code == 0
 
@@ -207,6 +208,21 @@ class Bench:
         """Return the command of a connector as a process of its own; ``prelude`` runs before it."""
         environment = self.write(exchange_url)
         return [sys.executable, "-c", prelude + _CLI, "--feed", str(FEED), "--env", str(environment)]
+
+    async def seen(self, condition: Callable[[Recorded], bool], *, within_s: float = 120.0) -> Recorded:
+        """Return the stream once something is true of it.
+
+        Raises:
+            TimeoutError: It never was.
+        """
+        async with asyncio.timeout(within_s):
+            while True:
+                # The stream may not be there yet, or the server.
+                with contextlib.suppress(TransportError):
+                    recorded = await self.recorded()
+                    if condition(recorded):
+                        return recorded
+                await asyncio.sleep(0.2)
 
     async def recorded(self) -> Recorded:
         """Read the whole stream."""
@@ -262,14 +278,14 @@ def running_process(command: list[str], log: Path) -> Iterator[subprocess.Popen[
         yield process
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
     assert b"Traceback" not in log.read_bytes()
 
 
 def killed(process: subprocess.Popen[bytes]) -> None:
     """Kill a connector as the kernel would."""
     process.send_signal(signal.SIGKILL)
-    process.wait(10)
+    process.wait(60)
 
 
 async def finished(process: subprocess.Popen[bytes], *, within_s: float) -> tuple[int, float]:

@@ -92,7 +92,7 @@ class Stand:
                 yield simulator
             finally:
                 stop.set("SIGTERM")
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(120):
                     code = await task
             assert code == 0
 
@@ -107,7 +107,7 @@ async def stand(one_server: NatsServer, tmp_path: Path) -> AsyncIterator[Stand]:
     yield Stand(Bench(one_server, tmp_path), tmp_path / "sent.jsonl")
     client = await connect(NatsSettings.model_validate({"url": one_server.url}), name="cleaner")
     with contextlib.suppress(Exception):  # a test that failed early made none
-        await client.request(f"$JS.API.STREAM.DELETE.{STREAM}", b"", timeout=5)
+        await client.request(f"$JS.API.STREAM.DELETE.{STREAM}", b"", timeout=60)
     await close(client)
 
 
@@ -134,12 +134,19 @@ def confirmed(recorded: Recorded, connection: int) -> Counter[str]:
 EVERYTHING = {"ticker": MARKETS, "trade": MARKETS, "orderbook_delta": MARKETS}
 
 
+async def all_confirmed(stand: Stand, *, connection: int) -> None:
+    """Wait until the exchange has confirmed everything on a connection; frames may flow before."""
+    await stand.bench.seen(lambda recorded: confirmed(recorded, connection) == EVERYTHING)
+
+
 async def test_every_close_code_is_followed_by_the_next_connection_and_costs_no_frame(stand: Stand) -> None:
     codes = [1000, 1001, 1008, 1011, 1012, 1013, 4000]
     async with stand.capturing() as simulator:
         for number, code in enumerate(codes, start=2):
+            await all_confirmed(stand, connection=number - 1)
             await simulator.faults.inject("close", code)
             await goes_on(simulator, connections=number)
+        await all_confirmed(stand, connection=len(codes) + 1)
     recorded, connections = await stand.recorded()
     assert ends(recorded) == [*(("peer_closed", code) for code in codes), ("stopped", None)]
     assert [one.whole for one, _ in connections[:-1]] == [True] * len(codes)
@@ -170,10 +177,13 @@ async def test_a_half_open_socket_is_given_up_after_the_silence_limit(stand: Sta
     assert lost == 0
     assert {withheld.fault for withheld in first.withheld} == {"half-open"}
     opened, closed = recorded.events(events.ConnectionOpened), recorded.events(events.ConnectionClosed)
-    withheld_ms = [ms for one in first.withheld if (ms := json.loads(one.frame)["msg"].get("ts_ms"))]
+    sent_ms, withheld_ms = (
+        [ms for frame in frames if (ms := json.loads(frame)["msg"].get("ts_ms"))]
+        for frames in (first.frames, [one.frame for one in first.withheld])
+    )
     assert withheld_ms
-    last_ns = max(received_ns(recorded, connection=1))
-    assert last_ns // 1_000_000 <= min(withheld_ms) + 1000
+    assert max(sent_ms) <= min(withheld_ms)
+    assert max(received_ns(recorded, connection=1)) < opened[1].at_ns
     assert max(withheld_ms) * 1_000_000 < opened[1].at_ns
     assert closed[0].frames == len(first.frames)
 
@@ -360,7 +370,7 @@ async def test_a_refused_command_is_asked_again_and_nothing_is_given_up(stand: S
         task = asyncio.create_task(run(stand.plan(simulator.url), stop))
         try:
             await until(lambda: simulator.faults.performed[f"error-{code}"] == 2)
-            await until(lambda: simulator.frames >= 3000)
+            await all_confirmed(stand, connection=1)
         finally:
             stop.set("SIGTERM")
             assert await task == 0
@@ -374,8 +384,10 @@ async def test_a_refused_command_is_asked_again_and_nothing_is_given_up(stand: S
 @pytest.mark.parametrize("code", [25, 10])
 async def test_an_error_that_ends_a_subscription_subscribes_again(stand: Stand, code: int) -> None:
     async with stand.capturing() as simulator:
+        await all_confirmed(stand, connection=1)
         await simulator.faults.inject(f"error-{code}")
         await goes_on(simulator, connections=2)
+        await all_confirmed(stand, connection=2)
     recorded, _ = await stand.recorded()
     assert [cause for cause, _ in ends(recorded)] == ["terminal_error", "stopped"]
     assert f"code {code}" in recorded.events(events.ConnectionClosed)[0].reason
@@ -425,7 +437,7 @@ async def test_a_refused_key_or_a_skewed_clock_stops_the_connector_and_says_so(
         await simulator.faults.inject(fault, value)
         if fault == "clock-skew":
             await simulator.faults.inject("close", 1012)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             with pytest.raises(CredentialError) as caught:
                 await task
     assert words in str(caught.value)
@@ -438,9 +450,10 @@ async def test_a_small_clock_skew_changes_nothing_but_the_exchanges_own_times(st
     stand.bench.keys = tmp_path / "exchange"
     async with stand.capturing() as simulator:
         for seconds in (5, -5):
+            before = simulator.connections
             await simulator.faults.inject("clock-skew", seconds)
             await simulator.faults.inject("close", 1012)
-            await goes_on(simulator, connections=simulator.connections + 1)
+            await goes_on(simulator, connections=before + 1)
     recorded, connections = await stand.recorded()
     assert len(connections) == 3
     offsets_s = [skew_s(recorded, number) for number in (1, 2, 3)]
@@ -454,4 +467,5 @@ def skew_s(recorded: Recorded, connection: int) -> float | None:
         for message in recorded.messages
         if ".json.ticker." in message.subject and message.headers["Nats-Msg-Id"].split(".")[1] == str(connection)
     ]
-    return sorted(offsets)[len(offsets) // 2] if offsets else None
+    # The later a frame is read, the less its time is ahead; the last few are perhaps of the next clock.
+    return sorted(offsets)[len(offsets) * 9 // 10] if offsets else None

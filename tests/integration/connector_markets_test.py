@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import threading
 import time
@@ -14,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,11 +22,11 @@ import yaml
 from integration.connector_bench import FEED, Bench, Recorded, running_process, until
 from integration.nats_server import NatsServer
 from ssmd_common import events
+from ssmd_common.archive.times import SECOND_NS
 from ssmd_common.config.feed import Feed
 from ssmd_common.config.loading import load_environment
-from ssmd_common.nats.streams import ApiError
 from ssmd_common.service.lifecycle import Stop
-from ssmd_connector import discovery
+from ssmd_connector import discovery, keeper
 from ssmd_connector.backoff import Backoff
 from ssmd_connector.plan import Plan
 from ssmd_connector.run import run
@@ -73,21 +73,9 @@ async def capturing(
         yield
     finally:
         stop.set("SIGTERM")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             code = await task
     assert code == 0
-
-
-async def seen(bench: Bench, condition: Any, *, within_s: float = 120.0) -> Recorded:
-    """Return the stream once something is true of it."""
-    async with asyncio.timeout(within_s):
-        while True:
-            # The stream may not be there yet.
-            with contextlib.suppress(ApiError):
-                recorded = await bench.recorded()
-                if condition(recorded):
-                    return recorded
-            await asyncio.sleep(0.2)
 
 
 def documents(recorded: Recorded) -> list[str]:
@@ -128,11 +116,12 @@ async def test_the_markets_of_a_series_are_found_documented_and_captured_and_no_
     series = listing(0).series_ticker
     wanted = sorted(ticker for ticker in TICKERS if ticker.startswith(f"{series}-"))
     assert 0 < len(wanted) < MARKETS
+    kinds = ("ticker", "trade", "orderbook_snapshot", "orderbook_delta")
     async with (
         Simulator(road, keys=None) as simulator,
         capturing(bench, simulator.url, discover={"series": series}),
     ):
-        await until(lambda: simulator.frames > 600)
+        await bench.seen(lambda recorded: all(set(tickers(recorded, kind)) >= set(wanted) for kind in kinds))
     recorded = await bench.recorded()
     assert sorted(documents(recorded)) == wanted
     assert [json.loads(json.dumps(e.document))["series_ticker"] for e in recorded.events(events.Market)] == [
@@ -140,7 +129,7 @@ async def test_the_markets_of_a_series_are_found_documented_and_captured_and_no_
     ] * len(wanted)
     for channel in ("ticker", "trade", "orderbook_delta"):
         assert sorted(subscribed(recorded)[channel]) == wanted
-    for kind in ("ticker", "trade", "orderbook_snapshot", "orderbook_delta"):
+    for kind in kinds:
         assert set(tickers(recorded, kind)) == set(wanted)
     assert Counter(tickers(recorded, "orderbook_snapshot")) == dict.fromkeys(wanted, 1)
     holds_no_gap(recorded)
@@ -167,8 +156,7 @@ async def test_a_new_market_joins_and_a_settled_one_leaves_without_a_new_connect
         old = TICKERS[0]
         road.directory.settle(old, time.time_ns())
         joined = ("ticker", "trade", "orderbook_delta")
-        await seen(
-            bench,
+        await bench.seen(
             lambda recorded: (
                 all(new in subscribed(recorded)[channel] for channel in joined)
                 and all(old in subscribed(recorded, events.Unsubscribed)[channel] for channel in joined)
@@ -194,8 +182,7 @@ async def test_what_no_frame_told_is_found_by_looking_again(bench: Bench, road: 
         await until(lambda: simulator.frames > 100)
         new = road.directory.open_next(time.time_ns()).listing.ticker
         road.directory.settle(TICKERS[0], time.time_ns())
-        await seen(
-            bench,
+        await bench.seen(
             lambda recorded: (
                 new in tickers(recorded, "orderbook_delta")
                 and TICKERS[0] in subscribed(recorded, events.Unsubscribed)["trade"]
@@ -210,7 +197,7 @@ async def test_what_no_frame_told_is_found_by_looking_again(bench: Bench, road: 
 async def test_sockets_share_the_markets_and_each_comes_back_by_itself(bench: Bench, road: GeneratedRoad) -> None:
     found = {"series": sorted({listing(index).series_ticker for index in range(MARKETS)})}
     async with Simulator(road, keys=None) as simulator, capturing(bench, simulator.url, discover=found, sockets=3):
-        await seen(bench, lambda recorded: len(subscribed(recorded)["orderbook_delta"]) == MARKETS)
+        await bench.seen(lambda recorded: len(subscribed(recorded)["orderbook_delta"]) == MARKETS)
         await simulator.faults.inject("reset")
         await until(lambda: simulator.connections == 4)
         at_reconnect = simulator.frames
@@ -235,16 +222,24 @@ async def test_sockets_share_the_markets_and_each_comes_back_by_itself(bench: Be
     holds_no_gap(recorded)
 
 
-async def test_full_books_come_at_the_time_set_and_break_no_sequence(bench: Bench, road: GeneratedRoad) -> None:
-    at = datetime.fromtimestamp(time.time() + 3, UTC)
-    soon = f"{at:%H:%M:%S}Z"
+async def test_full_books_come_at_the_time_set_and_break_no_sequence(
+    bench: Bench, road: GeneratedRoad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is put forward to just before that time once the first books are there."""
+    ahead_ns = 0
+    clock = SimpleNamespace(time_ns=lambda: time.time_ns() + ahead_ns, monotonic=time.monotonic)
+    monkeypatch.setattr(keeper, "time", clock)
+    monkeypatch.setattr(keeper, "_LONGEST_SLEEP_S", 0.1)
+    at_ns = (time.time_ns() // SECOND_NS + 6 * 3600) * SECOND_NS
+    soon = f"{datetime.fromtimestamp(at_ns // SECOND_NS, UTC):%H:%M:%S}Z"
     async with Simulator(road, keys=None) as simulator, capturing(bench, simulator.url, snapshot_at=soon):
-        await until(lambda: simulator.frames > 200)
-        recorded = await seen(
-            bench, lambda recorded: Counter(tickers(recorded, "orderbook_snapshot")) == dict.fromkeys(TICKERS, 2)
+        await bench.seen(lambda recorded: set(tickers(recorded, "orderbook_delta")) == set(TICKERS))
+        ahead_ns = at_ns - SECOND_NS - time.time_ns()
+        recorded = await bench.seen(
+            lambda recorded: Counter(tickers(recorded, "orderbook_snapshot")) == dict.fromkeys(TICKERS, 2)
         )
     second = [message for message in recorded.messages if b'"orderbook_snapshot"' in message.data][MARKETS:]
-    assert min(int(message.headers["Ssmd-Received-Ns"]) for message in second) >= int(at.timestamp()) * 10**9
+    assert min(int(message.headers["Ssmd-Received-Ns"]) for message in second) + ahead_ns >= at_ns
     holds_no_gap(await bench.recorded())
 
 
@@ -256,14 +251,21 @@ async def test_what_passes_costs_no_market_and_no_connection(
     bench: Bench, road: GeneratedRoad, fault: str, value: float
 ) -> None:
     found = {"series": sorted({listing(index).series_ticker for index in range(MARKETS)}), "status": "open"}
+    channels = ("ticker", "trade", "orderbook_delta")
     async with Simulator(road, keys=None) as simulator:
         await simulator.faults.inject(fault, value)
         async with capturing(bench, simulator.url, discover=found):
-            await seen(bench, lambda recorded: set(tickers(recorded, "orderbook_delta")) == set(TICKERS))
+            # Books may flow before the exchange has confirmed what else was asked for.
+            await bench.seen(
+                lambda recorded: (
+                    set(tickers(recorded, "orderbook_delta")) == set(TICKERS)
+                    and all(len(subscribed(recorded)[channel]) >= MARKETS for channel in channels)
+                )
+            )
         assert simulator.faults.performed[fault] >= 1
     recorded = await bench.recorded()
     assert [event.connection for event in recorded.events(events.ConnectionOpened)] == [1]
-    for channel in ("ticker", "trade", "orderbook_delta"):
+    for channel in channels:
         assert sorted(subscribed(recorded)[channel]) == sorted(TICKERS)
     assert Counter(tickers(recorded, "orderbook_snapshot")) == dict.fromkeys(TICKERS, 1)
     holds_no_gap(recorded)
@@ -274,9 +276,9 @@ async def test_a_terminal_error_subscribes_anew_on_a_new_connection(
     bench: Bench, road: GeneratedRoad, code: int
 ) -> None:
     async with Simulator(road, keys=None) as simulator, capturing(bench, simulator.url):
-        await seen(bench, lambda recorded: set(tickers(recorded, "orderbook_delta")) == set(TICKERS))
+        await bench.seen(lambda recorded: set(tickers(recorded, "orderbook_delta")) == set(TICKERS))
         await simulator.faults.inject(f"error-{code}")
-        await seen(bench, lambda recorded: Counter(tickers(recorded, "orderbook_snapshot"))[TICKERS[0]] == 2)
+        await bench.seen(lambda recorded: Counter(tickers(recorded, "orderbook_snapshot"))[TICKERS[0]] == 2)
     recorded = await bench.recorded()
     causes = [(event.connection, event.cause) for event in recorded.events(events.ConnectionClosed)]
     assert causes == [(1, "terminal_error"), (2, "stopped")]
@@ -289,9 +291,9 @@ async def test_books_are_asked_for_after_a_gap_and_whole_again_when_all_have_com
 ) -> None:
     books: dict[str, Any] = {"channels": ["orderbook_delta"]}
     async with Simulator(road, keys=None) as simulator, capturing(bench, simulator.url, **books):
-        await seen(bench, lambda recorded: set(tickers(recorded, "orderbook_delta")) == set(TICKERS))
+        await bench.seen(lambda recorded: set(tickers(recorded, "orderbook_delta")) == set(TICKERS))
         await simulator.faults.inject("missing-seq", 3)
-        recorded = await seen(bench, lambda recorded: bool(recorded.events(events.ExchangeResynced)))
+        recorded = await bench.seen(lambda recorded: bool(recorded.events(events.ExchangeResynced)))
     gaps = recorded.events(events.ExchangeGap)
     assert sum(gap.missing_count or 0 for gap in gaps) == 3
     resynced = {event.gap_no for event in recorded.events(events.ExchangeResynced)}
@@ -342,7 +344,7 @@ async def test_too_many_requests_and_an_ill_server_delay_discovery_and_lose_noth
         async with Simulator(road, keys=None) as simulator:
             server.behind = simulator.rest_url  # type: ignore[attr-defined]
             async with capturing(bench, simulator.url, more=rest):
-                await seen(bench, lambda recorded: set(tickers(recorded, "orderbook_delta")) == set(TICKERS))
+                await bench.seen(lambda recorded: set(tickers(recorded, "orderbook_delta")) == set(TICKERS))
     recorded = await bench.recorded()
     assert sorted(documents(recorded)) == sorted(TICKERS)
     assert len(set(paths[:6])) == 1, "the same page is asked for until it comes"
@@ -359,7 +361,7 @@ async def test_a_refused_search_exits_2_and_names_the_endpoint(
             rest = f"http://127.0.0.1:{server.server_port}/v2"
             bench.write(simulator.url, capture={"channels": ALL, "discover": {}}, rest_endpoint=rest)
             with running_process(command, log) as process:
-                code = await asyncio.to_thread(process.wait, 30)
+                code = await asyncio.to_thread(process.wait, 120)
     (told,) = [line for line in log.read_text().splitlines() if line.startswith("error: ")]
     assert code == 2
     assert "/v2/markets: rest_endpoint: the exchange answered 403 (the exchange may refuse this address" in told

@@ -341,7 +341,7 @@ async def _replaying(
     words = command(source.folder, "--to", "nats", "--speed", speed, "--url", server.url)
     process = await asyncio.create_subprocess_exec(*words, env=environment())
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while await _messages(server) < 15:  # noqa: ASYNC110 - the stream tells it
                 await asyncio.sleep(0.1)
         yield process
@@ -366,7 +366,7 @@ async def test_sigint_stops_it_in_order_with_the_record_closed(
 ) -> None:
     async with _replaying(source, nats_server, speed=5) as process:
         process.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(process.wait(), 30) == 1
+        assert await asyncio.wait_for(process.wait(), 120) == 1
     again = await archived(nats_server.url, tmp_path / "again", stream="REPLAY_KALSHI", prefix="replay.kalshi")
     told = again.told()
     assert 0 < len(told) < len(source.told())
@@ -383,7 +383,7 @@ async def test_a_server_killed_in_the_middle_costs_nothing(
         await asyncio.to_thread(nats_server.kill)
         await asyncio.sleep(1)
         await asyncio.to_thread(nats_server.start)
-        assert await asyncio.wait_for(process.wait(), 60) == 0
+        assert await asyncio.wait_for(process.wait(), 120) == 0
     again = await archived(nats_server.url, tmp_path / "again", stream="REPLAY_KALSHI", prefix="replay.kalshi")
     assert again.told() == source.told()
     assert shown(again) == shown(source)

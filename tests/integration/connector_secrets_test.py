@@ -85,7 +85,7 @@ class Programs:
         for process in self.running.values():
             process.terminate()
         for process in self.running.values():
-            process.wait(30)
+            process.wait(120)
 
     def said(self) -> str:
         return "\n".join(path.read_text("utf-8", "replace") for path in self.folder.glob("*.log"))
@@ -101,7 +101,7 @@ def programs(folder: Path, variables: dict[str, str]) -> Iterator[Programs]:
         for process in made.running.values():
             if process.poll() is None:
                 process.kill()
-                process.wait(10)
+                process.wait(60)
 
 
 async def told(urls: list[str], headers: dict[str, str]) -> str:
@@ -166,7 +166,7 @@ async def test_a_pipeline_at_work_shows_no_secret_anywhere(tmp_path: Path) -> No
                 f" user: arch, password: 'env:ARCHIVER_PASSWORD'}}\n"
                 f"storage: {{path: {data}}}\nrotation: {{interval: 1s}}\nflush_interval: 1s\n"
             )
-            await asyncio.wait_for(_until_ready(f"http://127.0.0.1:{ports[0]}/ready"), 60)
+            await asyncio.wait_for(_until_ready(f"http://127.0.0.1:{ports[0]}/ready"), 120)
             made.start(
                 "ssmd-archiver", "--config", tmp_path / "archiver.yaml", "--health-addr", f"127.0.0.1:{ports[1]}"
             )
@@ -176,14 +176,14 @@ async def test_a_pipeline_at_work_shows_no_secret_anywhere(tmp_path: Path) -> No
                 *("--config", tmp_path / "api.yaml", "--log-level", "debug"),
             )
             for port in ports[1:]:
-                await asyncio.wait_for(_until_ready(f"http://127.0.0.1:{port}/ready"), 60)
+                await asyncio.wait_for(_until_ready(f"http://127.0.0.1:{port}/ready"), 120)
             # NATS goes away and a key file is wrong for a while; both are met by an error and got over.
             seed_file.write_text(f"S{seed}")
             await asyncio.to_thread(server.kill)
             await asyncio.to_thread(server.start)
             await until(lambda: "not an nkey seed" in made.said())
             seed_file.write_text(seed)
-            await asyncio.wait_for(_until_ready(f"http://127.0.0.1:{ports[0]}/ready"), 60)
+            await asyncio.wait_for(_until_ready(f"http://127.0.0.1:{ports[0]}/ready"), 120)
             base = f"http://127.0.0.1:{ports[2]}"
             asked = [f"http://127.0.0.1:{port}/{page}" for port in ports for page in ("health", "ready", "metrics")]
             asked += [
@@ -263,7 +263,7 @@ def closed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServ
 
 def _failing(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - our own programs
-        command, env=environment(), cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        command, env=environment(), cwd=folder, capture_output=True, text=True, timeout=180, check=False
     )
 
 

@@ -168,7 +168,7 @@ def serving(folder: Path, *, without: str = "", feeds: int = 1) -> Iterator[Serv
     with log.open("wb") as said:
         process = subprocess.Popen(command, env=os.environ | variables, stdout=said, stderr=said)  # noqa: S603 - our own program
     try:
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while b"Server is ready" not in log.read_bytes():
             assert process.poll() is None, log.read_text("utf-8")
             assert time.monotonic() < deadline
@@ -176,7 +176,7 @@ def serving(folder: Path, *, without: str = "", feeds: int = 1) -> Iterator[Serv
         yield Server(folder, f"tls://127.0.0.1:{port}")
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
 
 @contextlib.contextmanager
@@ -190,7 +190,7 @@ def service(server: Server, package: str, *arguments: str | Path) -> Iterator[su
         yield process
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
 
 def connector(server: Server, exchange: str) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
@@ -232,13 +232,14 @@ async def test_connector_and_archiver_work_with_exactly_what_is_granted(tmp_path
         async with exchange() as url:
             with archiver(server) as reading:
                 with connector(server, url) as capturing:
-                    async with asyncio.timeout(60):
+                    async with asyncio.timeout(120):
                         while await stored(server) < 300:  # noqa: ASYNC110 - the server sets no event
                             await asyncio.sleep(0.2)
                     capturing.terminate()
-                    assert await asyncio.to_thread(capturing.wait, 30) == 0
+                    assert await asyncio.to_thread(capturing.wait, 120) == 0
+                await until(lambda: _blocks(server.folder / "archive") > 0)
                 reading.terminate()
-                assert await asyncio.to_thread(reading.wait, 30) == 0
+                assert await asyncio.to_thread(reading.wait, 120) == 0
         said = server.log_of_archiver.read_text("utf-8") + server.log_of_connector.read_text("utf-8")
         messages = await stored(server)
     assert "ermissions" not in said
@@ -312,6 +313,9 @@ async def test_every_forbidden_act_is_denied_and_the_error_names_the_permission(
         await make_stream(server)
         for user, request in FORBIDDEN_REQUESTS:
             async with server.client(user) as client:
+                # An error tells what the server has said by then.
+                await client.publish(f"$JS.API.{request}", b"{}")
+                await until(lambda client=client: bool(client.violation))  # type: ignore[misc]
                 with pytest.raises(TransportError) as denied:
                     await api_request(client, request, {}, timeout_s=0.3)
             assert f"$JS.API.{request}" in denied.value.remedy, (user, request)
@@ -340,9 +344,9 @@ async def test_no_way_around_leads_into_another_feeds_stream(tmp_path: Path) -> 
         async with server.client("administrator_kraken") as client:
             await api_request(client, "STREAM.CREATE.PROD_KRAKEN", theirs)
         async with server.client("connector_kraken") as client:
-            await client.request("prod.kraken.json.trade.X", b"{}", timeout=5)
+            await client.request("prod.kraken.json.trade.X", b"{}", timeout=60)
         async with server.client("connector_kalshi") as client:
-            await client.request("prod.kalshi.json.trade.X", b"{}", timeout=5)
+            await client.request("prod.kalshi.json.trade.X", b"{}", timeout=60)
             await client.publish("prod.kalshi.json.trade.X", b"{}", reply="prod.kraken.json.trade.X")
             await client.publish(f"$JS.API.STREAM.INFO.{STREAM}", reply="prod.kraken.json.trade.X")
             await client.flush()
@@ -362,7 +366,7 @@ async def test_a_grant_taken_away_is_named_by_the_service_that_needs_it(tmp_path
         with serving(archived) as server:
             await make_stream(server)
             with archiver(server), connector(server, url):
-                await until(lambda: _blocks(server.folder / "archive") > 0, within_s=60)
+                await until(lambda: _blocks(server.folder / "archive") > 0)
         grants = [("connector_kalshi", subject) for subject in granted("connector_kalshi")]
         grants += [("archiver_kalshi", s) for s in granted("archiver_kalshi") if s != OTHER_SERVERS]
         assert len(grants) == 3 + 7
@@ -391,13 +395,13 @@ async def _is_named(folder: Path, archived: Path, user: str, subject: str, url: 
         elif user == "archiver_kalshi":
             # The archiver in peace may have acknowledged all there was: so there is something new to ask for.
             async with server.client("connector_kalshi") as client:
-                await client.request("prod.kalshi.json.trade.X", b"{}", timeout=5)
+                await client.request("prod.kalshi.json.trade.X", b"{}", timeout=60)
         starting = connector(server, url) if user == "connector_kalshi" else archiver(server)
         log = server.log_of_connector if user == "connector_kalshi" else server.log_of_archiver
         log.write_bytes(b"")
         with starting:
             try:
-                await until(lambda: named(log), within_s=30)
+                await until(lambda: named(log))
             except TimeoutError:
                 pytest.fail(f"{user} does not miss {subject}: {log.read_text('utf-8')[-3000:]}")
 

@@ -291,12 +291,12 @@ async def archived(url: str, base: Path, *, stream: str, prefix: str) -> Archive
     task = asyncio.create_task(run_archiver(config, stop, new_archive=False, health_addr=None))
     found = Archive(base)
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not task.done() and _position(found) < last_seq:  # noqa: ASYNC110 - files tell it
                 await asyncio.sleep(0.1)
     finally:
         stop.set("the test is done")
-        await asyncio.wait_for(task, 60)
+        await asyncio.wait_for(task, 120)
     return found
 
 
