@@ -20,7 +20,7 @@ from ssmd_common.service.lifecycle import Stop
 from ssmd_connector import feedloop
 from ssmd_connector.backoff import Backoff
 from ssmd_connector.run import run
-from ssmd_connector.testing import answer_subscribe, exchange, kalshi_plan, private_key_pem, stored, trade
+from ssmd_connector.testing import answer_subscribe, exchange, held, kalshi_plan, private_key_pem, stored, trade
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,7 +47,7 @@ async def running(plan: Plan) -> AsyncIterator[tuple[Stop, asyncio.Task[int]]]:
         yield stop, task
     finally:
         stop.set("test")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await asyncio.gather(task, return_exceptions=True)
 
 
@@ -56,9 +56,8 @@ def told(messages: list[StoredMessage], kind: type[Any]) -> list[Any]:
 
 
 async def settled(condition: asyncio.Event) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         await condition.wait()
-    await asyncio.sleep(0.2)
 
 
 async def test_frames_of_every_kind_are_captured_once_with_their_bytes(nats_server: NatsServer) -> None:
@@ -223,7 +222,9 @@ async def test_nats_away_in_the_middle_costs_no_frame(nats_server: NatsServer, t
         plan = kalshi_plan(url, nats_server.url, spool_dir=tmp_path / "spool")
         async with running(plan) as (stop, task):
             await settled(done)
-            await asyncio.sleep(3)
+            async with asyncio.timeout(120):
+                while await held(nats_server) < total:  # noqa: ASYNC110 - the server sets no event
+                    await asyncio.sleep(0.1)
             stop.set("SIGTERM")
             assert await task == 0
     messages = await stored(nats_server)
@@ -251,7 +252,7 @@ async def test_a_stop_without_nats_and_spool_ends_soon_and_says_what_is_lost(
         async with running(plan) as (stop, task):
             await settled(done)
             stop.set("SIGTERM")
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(120):
                 assert await task == 1
     assert "messages_lost" in capfd.readouterr().out
 
@@ -262,7 +263,7 @@ async def test_a_stop_while_nats_never_came_ends_in_order() -> None:
         await asyncio.sleep(0.3)
         assert not task.done()
         stop.set("SIGTERM")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             assert await task == 0
 
 
@@ -286,7 +287,7 @@ def test_sigterm_ends_the_process_in_order(nats_server: NatsServer, tmp_path: Pa
             if "reconnecting" in line:
                 break
         process.send_signal(signal.SIGTERM)
-        _, rest = process.communicate(timeout=30)
+        _, rest = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 0

@@ -78,6 +78,15 @@ async def stored(server: NatsServer) -> list[StoredMessage]:
     return [message for message in found if message is not None]
 
 
+async def held(server: NatsServer) -> int:
+    """Return how many messages a plan's stream holds."""
+    nc = await connect(NatsSettings(url=server.url), name="reader")
+    try:
+        return (await stream_info(nc, _STREAM)).messages
+    finally:
+        await close(nc)
+
+
 def private_key_pem() -> str:
     """Return a fresh RSA key."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)

@@ -34,7 +34,7 @@ async def answering(answer: bytes) -> AsyncIterator[int]:
 
 
 async def opened(url: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         await open_socket(url, headers={}, max_frame_bytes=1000)
 
 
