@@ -18,7 +18,6 @@ from integration.archive_bench import SESSION, STREAM, Bench, bench_at
 from integration.nats_server import NatsServer
 from ssmd_archiver.run import run_archiver
 from ssmd_archiver.verify import verify_feed
-from ssmd_common.archive.layout import list_days
 from ssmd_common.config.archiver import ArchiverConfig
 from ssmd_common.errors import ConfigError, SsmdError, TransportError
 from ssmd_common.nats.testing import NatsServer as ProcessServer

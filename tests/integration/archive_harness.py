@@ -49,6 +49,8 @@ CONSUMER = "archiver-kalshi"
 SESSION = "harness-01ARZ3NDEKTSV4RRFFQ69G5FAV"
 _SUBJECTS = ["prod.kalshi.json.>", "prod.kalshi.capture.>"]
 _BATCH = 500
+#: How long an archiver may take to a point it is to die at, and to what else it has to come to.
+_POINT_S = 180.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +212,7 @@ class Harness:
         points = list(self._plan.points)
         while sum(self._kills.values()) < self._plan.kills:
             if points:
-                await self._round(points.pop(0), 1, 20.0)
+                await self._round(points.pop(0), 1, _POINT_S)
             elif self._random.random() < 0.5:
                 await self._round(self._random.choice(POINTS), self._random.randint(1, 12), 3.0)
             else:
@@ -245,7 +247,7 @@ class Harness:
         """Inject a fault beside a running archiver, which must get over it by itself."""
         process = self._start("none", 0)
         await asyncio.sleep(self._random.uniform(0.8, 1.5))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(_POINT_S):
             # Before its first block an archive is empty; acknowledged messages are then refused as another's.
             while not self._position() and process.poll() is None:  # noqa: ASYNC110 - files
                 await asyncio.sleep(0.1)
@@ -290,9 +292,12 @@ class Harness:
     async def _finish(self, client: Client) -> None:
         """Let an archiver reach the end of the stream and stop it in order."""
         last_seq = (await client.jetstream().stream_info(STREAM)).state.last_seq
+        said_before = self.log.stat().st_size
         process = self._start("none", 0)
-        await asyncio.sleep(3)  # it takes signals only once it runs
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + _POINT_S
+        # It takes signals only once it runs, and has perhaps nothing left to archive.
+        while not self._reads(said_before) and time.monotonic() < deadline and process.poll() is None:  # noqa: ASYNC110 - files
+            await asyncio.sleep(0.2)
         while self._position() < last_seq and time.monotonic() < deadline and process.poll() is None:  # noqa: ASYNC110 - files
             await asyncio.sleep(0.2)
         process.terminate()
@@ -300,9 +305,14 @@ class Harness:
         if code or self._position() < last_seq:
             raise RuntimeError(f"the last archiver ended with {code}:\n{self.log.read_text()[-3000:]}")
 
+    def _reads(self, said_before: int) -> bool:
+        """Tell whether the archiver whose log begins there reads the stream."""
+        return b'"event": "reading"' in self.log.read_bytes()[said_before:]
+
     def _position(self, base: Path | None = None) -> int:
         days = list_days(base or self.data, "kalshi")
-        segments = [segment for day in days[-1:] for segment in day_segments(day)]
+        # Of two days: the folder of a new one is there before its first block.
+        segments = [segment for day in days[-2:] for segment in day_segments(day)]
         return max((segment.index.last_seq or 0 for segment in segments), default=0)
 
     async def _compare(self, client: Client) -> Comparison:
@@ -360,7 +370,7 @@ class Harness:
         subscription = await jetstream.pull_subscribe(">", stream=STREAM, config=config)
         found: dict[str, tuple[int, bytes]] = {}
         while True:
-            for message in await subscription.fetch(1000, timeout=10):
+            for message in await subscription.fetch(1000, timeout=60):
                 seq = message.metadata.sequence.stream
                 found.setdefault((message.headers or {})[MSG_ID_HEADER], (seq, message.data))
                 if seq == last_seq:

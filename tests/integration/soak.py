@@ -326,7 +326,8 @@ class Soak:
 
     def _position(self) -> int:
         days = list_days(self._archive, "kalshi")
-        segments = [segment for day in days[-1:] for segment in day_segments(day)]
+        # Of two days: the folder of a new one is there before its first block.
+        segments = [segment for day in days[-2:] for segment in day_segments(day)]
         return max((segment.index.last_seq or 0 for segment in segments), default=0)
 
     async def _last_seq(self) -> int:
