@@ -21,7 +21,7 @@ def ssmd(*args: str, data: Path | None = None) -> subprocess.CompletedProcess[st
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     where = () if data is None else ("--data", str(data))
     return subprocess.run(  # noqa: S603 - our own program
-        [*COMMAND, *args, *where], capture_output=True, text=True, timeout=60, check=False, env=environment
+        [*COMMAND, *args, *where], capture_output=True, text=True, timeout=180, check=False, env=environment
     )
 
 

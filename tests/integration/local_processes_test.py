@@ -80,7 +80,7 @@ async def test_a_process_that_dies_is_named_with_its_last_lines(
     supervisor, started = supervised
     await supervisor.start_all([api(paths)])
     os.kill(started[API].pid, signal.SIGKILL)
-    error = await asyncio.wait_for(supervisor.died(), 20)
+    error = await asyncio.wait_for(supervisor.died(), 120)
     assert isinstance(error, ChildDiedError)
     assert "ssmd-manifest-api was killed by SIGKILL" in str(error)
     assert "listening" in str(error)
@@ -96,14 +96,18 @@ async def test_a_refused_configuration_is_told_in_the_processs_own_words(
 
 
 async def test_what_is_not_ready_in_time_says_why(paths: RunPaths, supervised: tuple[Supervisor, Started]) -> None:
+    """The API listens already, so that what is asked is answered in the time there is."""
     supervisor, _ = supervised
     server = api(paths)
+    lost = replace(server, args=("--data", "nowhere", *server.args[2:]))
+    await supervisor.start_all([lost])
     assert isinstance(server.ready, HttpReady)
     asks = HttpReady(server.ready.url.replace("/health", "/ready"))
-    lost = replace(server, args=("--data", "nowhere", *server.args[2:]), ready=asks, ready_s=8.0)
-    with pytest.raises(SsmdError, match=r"not ready within 8 s: archive: nowhere is no folder") as caught:
-        await supervisor.start_all([lost])
-    assert str(paths.log(API)) in str(caught.value)
+    waiting = replace(simulator(paths), ready=asks, ready_s=6.0)
+    words = r"ssmd-simulator was not ready within 6 s: archive: nowhere is no folder"
+    with pytest.raises(SsmdError, match=words) as caught:
+        await supervisor.start_all([replace(waiting, after=())])
+    assert str(paths.log(SIMULATOR)) in str(caught.value)
 
 
 async def test_a_stop_while_processes_come_up_leaves_none(
@@ -112,7 +116,7 @@ async def test_a_stop_while_processes_come_up_leaves_none(
     supervisor, started = supervised
     never = replace(api(paths), ready=FileReady(paths.folder / "never"))
     starting = asyncio.create_task(supervisor.start_all([never]))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while API not in started:  # noqa: ASYNC110 - a callback of the supervisor fills it
             await asyncio.sleep(0.01)
     starting.cancel()

@@ -24,8 +24,8 @@ from ssmd_local.places import RunPaths
 from ssmd_local.state import RunState, read_state
 
 COMMAND = [sys.executable, "-c", "from ssmd_local.cli import main; main()"]
-READY_S = 60.0
-STOP_S = 120.0
+READY_S = 150.0
+STOP_S = 150.0
 
 FoundT = TypeVar("FoundT")
 
@@ -74,6 +74,16 @@ def until(look: Callable[[], FoundT | None], *, what: str) -> FoundT:
     pytest.fail(f"{what} did not come within {READY_S:g} s")
 
 
+def begun(data: Path) -> RunState:
+    """Return the state of a run once all its processes are started."""
+
+    def look() -> RunState | None:
+        state = read_state(RunPaths(data))
+        return state if state is not None and len(state.processes) >= 5 else None
+
+    return until(look, what="the processes")
+
+
 def capturing(data: Path) -> RunState:
     """Return the state of a run once data is durable in the archive."""
 
@@ -82,7 +92,7 @@ def capturing(data: Path) -> RunState:
         if state is None or len(state.processes) < 5:
             return None
         try:
-            days = httpx.get(f"{state.api_url}/manifests", trust_env=False, timeout=5).json()["feeds"]
+            days = httpx.get(f"{state.api_url}/manifests", trust_env=False, timeout=60).json()["feeds"]
             listing = (
                 days
                 and httpx.get(
@@ -122,15 +132,10 @@ def assert_nothing_runs(state: RunState) -> None:
 def test_up_captures_stops_by_itself_and_goes_on_over_the_same_data(tmp_path: Path) -> None:
     data = tmp_path / "archive"
     with running(data, "--for", "8", "--rotation", "3s", "--rate", "50") as process:
-        state = capturing(data)
-        status = ssmd("status", "--data", str(data))
-        second = ssmd("up", "--data", str(data), "--api-port", "0")
+        state = begun(data)
         code, output = ended(process, seconds=STOP_S)
     assert code == 0, output
     assert state.api_url in output
-    assert "kalshi" in status.stdout
-    assert "?" not in status.stdout, "every counter is one that a service has"
-    assert (second.returncode, "ssmd down" in second.stderr) == (2, True)
     assert_nothing_runs(state)
     assert_sealed(data)
     first_run = [file for manifest in manifests(data, "kalshi") for file in manifest.files]
@@ -139,10 +144,16 @@ def test_up_captures_stops_by_itself_and_goes_on_over_the_same_data(tmp_path: Pa
     with running(data, "--rotation", "3s", "--rate", "50") as process:
         state = capturing(data)
         until(lambda: _newer_than(data, first_run[-1].nats_end_seq, state), what="data of the second run")
+        # It runs until it is told to end, however long these take.
+        status = ssmd("status", "--data", str(data))
+        second = ssmd("up", "--data", str(data), "--api-port", "0")
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
         code, output = ended(process, seconds=STOP_S)
     assert code == 0, output
+    assert "kalshi" in status.stdout
+    assert "?" not in status.stdout, "every counter is one that a service has"
+    assert (second.returncode, "ssmd down" in second.stderr) == (2, True)
     assert_nothing_runs(state)
     assert_sealed(data)
     files = [file for manifest in manifests(data, "kalshi") for file in manifest.files]
@@ -156,9 +167,12 @@ def test_up_captures_stops_by_itself_and_goes_on_over_the_same_data(tmp_path: Pa
 
 
 def _newer_than(data: Path, seq: int, state: RunState) -> bool:
-    date = list_days(data, "kalshi")[-1].date.isoformat()
-    listing = httpx.get(f"{state.api_url}/files/kalshi/{date}", trust_env=False, timeout=5).json()
-    ends = [part["nats_end_seq"] for part in (*listing["files"], *listing["open"]) if part["nats_end_seq"]]
+    ends = []
+    for day in list_days(data, "kalshi"):
+        answer = httpx.get(f"{state.api_url}/files/kalshi/{day.date}", trust_env=False, timeout=60)
+        if answer.status_code == httpx.codes.OK:  # the folder of a new day is there before its first block
+            listing = answer.json()
+            ends += [part["nats_end_seq"] for part in (*listing["files"], *listing["open"]) if part["nats_end_seq"]]
     return max(ends, default=0) > seq + 20
 
 
