@@ -15,7 +15,7 @@ from pathlib import Path
 __all__ = ["Server", "serving"]
 
 _PROGRAM = "from ssmd_manifest_api.cli import main; main()"
-_START_S = 60
+_START_S = 180
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def serving(data: Path, log: Path, *options: str) -> Iterator[Server]:
     finally:
         process.terminate()
         try:
-            process.wait(30)
+            process.wait(60)
         finally:
             process.kill()
 

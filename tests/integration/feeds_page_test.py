@@ -108,11 +108,11 @@ async def test_the_two_files_capture_the_exchange_without_code(folder: Path, nat
             *_command(_blocks()["run"]), cwd=folder, env=_environ(), stderr=asyncio.subprocess.DEVNULL
         )
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 await sent.wait()
         finally:
             process.terminate()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 code = await process.wait()
     assert code == 0
     assert json.loads(asked[0]) == {

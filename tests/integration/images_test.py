@@ -48,7 +48,7 @@ def docker_client() -> DockerClient:
     return docker.from_env()
 
 
-def until(condition: Callable[[], bool], *, within_s: float = 60.0, what: str) -> None:
+def until(condition: Callable[[], bool], *, within_s: float = 180.0, what: str) -> None:
     """Wait until something is so.
 
     Raises:
@@ -134,7 +134,7 @@ class Stack:
     def get(self, path: str) -> tuple[int, bytes]:
         """Ask the API."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.api_port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.api_port}{path}", timeout=60) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
@@ -149,7 +149,10 @@ class Stack:
         dates = [day["date"] for day in json.loads(body)["days"]]
         total = 0
         for date in dates:
-            listed = json.loads(self.get(f"/files/kalshi/{date}")[1])
+            status, body = self.get(f"/files/kalshi/{date}")
+            if status != 200:
+                return 0
+            listed = json.loads(body)
             total += sum(file["records"] for file in [*listed["files"], *listed["open"]])
         return total
 

@@ -31,7 +31,7 @@ NEEDS_CHROMIUM = pytest.mark.skipif(CHROMIUM is None, reason="no chromium in PAT
 
 DESK, PHONE = (1280, 900), (390, 844)
 SCREENS = [(DESK, "light"), (DESK, "dark"), (PHONE, "light"), (PHONE, "dark")]
-START_S = 60.0
+START_S = 180.0
 NOW_NS = from_rfc3339("2026-11-23T17:42:00Z")
 
 
@@ -87,7 +87,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, timeout=180_000)
         yield browser
         browser.close()
 
@@ -111,7 +111,7 @@ def open_page(browser: Browser, site: Site) -> Iterator[Open]:
         )
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(120_000)
         page.on("request", lambda request: None if request.url.startswith(server) else outside.append(request.url))
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))

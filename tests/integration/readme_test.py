@@ -101,7 +101,7 @@ def _api(data: Path, log: Path) -> Iterator[str]:
     with log.open("wb") as errors:
         process = subprocess.Popen(words, env=_environment(), stdin=subprocess.DEVNULL, stderr=errors)  # noqa: S603 - our own program
     try:
-        for _ in range(600):
+        for _ in range(1800):
             found = re.search(r'"url": "http://([0-9.:]+)"', log.read_text("utf-8"))
             if found:
                 yield found[1]
@@ -112,7 +112,7 @@ def _api(data: Path, log: Path) -> Iterator[str]:
         raise AssertionError("the API did not start")
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")

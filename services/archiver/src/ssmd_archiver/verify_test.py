@@ -39,7 +39,9 @@ async def test_a_manifest_that_is_behind_gets_its_time_and_a_wrong_one_is_found(
     manifest.write_bytes(before)
     (finding,) = verify_feed(tmp_path, "kalshi").findings
     assert "differs from what its 5 files say" in finding.problem
-    writer = threading.Timer(0.5, manifest.write_bytes, [after])
+    newer = tmp_path / "newer.json"
+    newer.write_bytes(after)
+    writer = threading.Timer(0.5, newer.replace, [manifest])  # at once, as the archiver does
     writer.start()
     assert verify_feed(tmp_path, "kalshi", clock_ns=lambda: 2).findings == []
     writer.join()

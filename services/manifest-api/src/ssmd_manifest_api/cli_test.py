@@ -51,8 +51,8 @@ def test_behind_a_proxy_it_speaks_of_the_proxys_scheme(archive: Path, monkeypatc
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_serves_over_a_socket_and_stops_in_order(archive: Path, number: signal.Signals) -> None:
     with serving(archive) as (process, url):
-        deadline = time.monotonic() + 20
-        with httpx.Client(base_url=url, timeout=20) as client:
+        deadline = time.monotonic() + 120
+        with httpx.Client(base_url=url, timeout=120) as client:
             assert client.get("/manifests/kalshi/2026-11-23").json()["feed"] == "kalshi"
             part = client.get("/files/kalshi/2026-11-23/0615.jsonl.gz", headers={"Range": "bytes=0-1"})
             assert (part.status_code, part.content) == (206, b"\x1f\x8b")
@@ -71,7 +71,7 @@ def test_a_taken_port_is_one_line_and_exit_2(tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
         done = subprocess.run(  # noqa: S603 - our own program
             [*COMMAND, "--data", str(tmp_path), "--port", port],
-            capture_output=True, text=True, timeout=30, check=False, env=_environment(),
+            capture_output=True, text=True, timeout=120, check=False, env=_environment(),
         )  # fmt: skip
     assert done.returncode == 2
     errors = done.stderr.splitlines()
@@ -84,7 +84,7 @@ def test_a_taken_port_is_one_line_and_exit_2(tmp_path: Path) -> None:
 def test_no_folder_named_is_one_line_and_exit_2() -> None:
     environment = {key: value for key, value in _environment().items() if key != "SSMD_DATA"}
     done = subprocess.run(  # noqa: S603 - our own program
-        COMMAND, capture_output=True, text=True, timeout=30, check=False, env=environment
+        COMMAND, capture_output=True, text=True, timeout=120, check=False, env=environment
     )
     assert done.returncode == 2
     assert "--data" in done.stderr
@@ -94,13 +94,13 @@ def test_no_folder_named_is_one_line_and_exit_2() -> None:
 def test_a_new_token_opens_what_its_entry_says(archive: Path, tmp_path: Path) -> None:
     done = subprocess.run(  # noqa: S603 - our own program
         [*COMMAND, "token", "ann", "--feed", "kalshi"],
-        capture_output=True, text=True, timeout=30, check=True, env=_environment(),
+        capture_output=True, text=True, timeout=120, check=True, env=_environment(),
     )  # fmt: skip
     token, _, rest = done.stdout.partition("\n")
     config = tmp_path / "api.yaml"
     config.write_text(rest.partition("--config:\n")[2])
     assert token not in config.read_text()
-    with serving(archive, "--config", str(config)) as (_, url), httpx.Client(base_url=url, timeout=20) as client:
+    with serving(archive, "--config", str(config)) as (_, url), httpx.Client(base_url=url, timeout=120) as client:
         path = "/manifests/kalshi/2026-11-23"
         refused = client.get(path)
         assert (refused.status_code, refused.headers["www-authenticate"][:6]) == (401, "Bearer")
@@ -116,7 +116,7 @@ def test_a_new_token_opens_what_its_entry_says(archive: Path, tmp_path: Path) ->
 def test_a_wrong_option_is_one_line_and_exit_2(tmp_path: Path, options: list[str], named: str) -> None:
     done = subprocess.run(  # noqa: S603 - our own program
         [*COMMAND, "--data", str(tmp_path), *options],
-        capture_output=True, text=True, timeout=30, check=False, env=_environment(),
+        capture_output=True, text=True, timeout=120, check=False, env=_environment(),
     )  # fmt: skip
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1

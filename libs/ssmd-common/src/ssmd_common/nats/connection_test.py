@@ -67,7 +67,7 @@ async def test_an_absent_server_is_waited_for(tmp_path: Path) -> None:
     assert not waiting.done()
     server.start()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             nc = await waiting
         assert nc.is_connected
         await close(nc)
@@ -95,7 +95,7 @@ async def test_a_server_that_is_none_of_nats_is_a_configuration_error(greeting: 
 
     server = await asyncio.start_server(greet, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with asyncio.timeout(20), server:
+    async with asyncio.timeout(120), server:
         with pytest.raises(ConfigError, match="no NATS server"):
             await connect(NatsSettings(url=f"nats://127.0.0.1:{port}"), name="test")
 
@@ -138,11 +138,11 @@ async def test_another_program_on_the_port_for_a_while_does_not_end_the_reconnec
     nc = await connect(NatsSettings(url=server.url), name="test")
     try:
         await asyncio.to_thread(server.kill)
-        async with await asyncio.start_server(greet, "127.0.0.1", server.port), asyncio.timeout(20):
+        async with await asyncio.start_server(greet, "127.0.0.1", server.port), asyncio.timeout(120):
             while greeted < 3:  # noqa: ASYNC110 - the other side of a socket sets no event
                 await asyncio.sleep(0.02)
         await asyncio.to_thread(server.start)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not nc.is_connected:  # noqa: ASYNC110 - nats-py sets no event
                 await asyncio.sleep(0.02)
         await nc.flush()

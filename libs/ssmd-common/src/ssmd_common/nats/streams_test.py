@@ -86,7 +86,7 @@ async def test_a_stream_that_comes_later_is_waited_for(nc: NatsClient) -> None:
     await asyncio.sleep(0.2)
     assert not waiting.done()
     await ensure_stream(nc, "DEV", SUBJECTS, create=True)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         assert (await waiting).name == "DEV"
 
 

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from ssmd_common.errors import ConfigError
+from ssmd_common.service import health as health_module
 from ssmd_common.service.health import Address, Health, serve_health
 from ssmd_common.service.telemetry import Metrics
 
@@ -30,14 +31,14 @@ async def bound(health: Health) -> AsyncIterator[Address]:
 
 
 async def _get(bound: Address, path: str, method: str = "GET") -> httpx.Response:
-    async with httpx.AsyncClient(base_url=f"http://{bound}", timeout=10, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=f"http://{bound}", timeout=60, trust_env=False) as client:
         return await client.request(method, path)
 
 
 async def _raw(bound: Address, request: bytes) -> bytes:
     reader, writer = await asyncio.open_connection(bound.host, bound.port)
     writer.write(request)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         answer = await reader.read()
     writer.close()
     return answer
@@ -117,8 +118,11 @@ async def test_bad_requests_are_answered(bound: Address, request_bytes: bytes, s
     assert answer.split(b" ", 2)[1] == status
 
 
-async def test_a_peer_that_says_nothing_does_not_hold_up_the_stop(health: Health) -> None:
-    async with asyncio.timeout(3):
+async def test_a_peer_that_says_nothing_does_not_hold_up_the_stop(
+    health: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health_module, "_HEAD_TIMEOUT_S", 600.0)  # how long it would be waited for, if it were
+    async with asyncio.timeout(120):
         async with serve_health(LOOPBACK, health, Metrics("ssmd-test")) as bound:
             _reader, writer = await asyncio.open_connection(bound.host, bound.port)
             await _get(bound, "/ready")

@@ -65,7 +65,7 @@ def test_signals_stop_in_order_and_the_second_changes_nothing() -> None:
 
     async def main(stop: Stop) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.wait_for(stop.wait(), 10)
+        await asyncio.wait_for(stop.wait(), 60)
         os.kill(os.getpid(), signal.SIGINT)
         while stop.asked < 2:  # noqa: ASYNC110 - Stop has no event for the second signal, which means nothing to it
             await asyncio.sleep(0.01)
@@ -113,7 +113,8 @@ def fail(kind: str, number: int = 0) -> None:
         async def main(stop):
             print("up", flush=True)
             await stop.wait()
-            await asyncio.sleep(0.3)
+            while stop.asked < 2:
+                await asyncio.sleep(0.01)
             print("sealed", stop.asked, flush=True)
         raise typer.Exit(run(main))
 
@@ -132,7 +133,7 @@ def _app(*args: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
         env=ENV,
     )
 
@@ -186,7 +187,7 @@ def test_ctrl_c_twice_still_ends_in_order() -> None:
         assert process.stderr is not None
         assert "stop_requested" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
 
     assert (process.returncode, out) == (0, "sealed 2\n")
     assert "Traceback" not in err
