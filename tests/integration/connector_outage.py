@@ -96,7 +96,7 @@ async def outage(server: NatsServer, folder: Path, *, seconds: float, rate: int)
                 await until(lambda: bench.spooled_bytes == 0, within_s=120 + 4 * seconds)
                 catch_up_s = time.monotonic() - back_at
                 peak_bytes, at_stop = _peak_bytes(process.pid), simulator.frames
-                code, _ = await finished(process, within_s=60)
+                code = await finished(process)
     stored = await _stored(server)
     sent = dict(_sent(sent_path))
     times = Counter(place for place, _ in stored)

@@ -147,7 +147,7 @@ async def test_a_connector_killed_while_nats_is_away_loses_nothing_it_had_spoole
         await asyncio.to_thread(bench.server.start)
         with running_process(command, log) as process:
             await until(lambda: simulator.connections == 2 and bench.spooled_bytes == 0)
-            code, _ = await finished(process, within_s=30)
+            code = await finished(process)
     assert code == 0
     recorded = await bench.recorded()
     started = recorded.events(events.SessionStarted)
@@ -166,23 +166,32 @@ async def test_a_connector_killed_while_nats_is_away_loses_nothing_it_had_spoole
     assert set(spooled) <= set(ids)
 
 
+_WAITS_FOR_LONG = """\
+from dataclasses import replace
+from ssmd_connector.plan import Plan
+of = Plan.of
+Plan.of = lambda *given: replace(of(*given), drain_s=600.0)
+"""
+
+
 async def test_sigterm_while_nats_is_away_ends_soon_and_keeps_everything(
     bench: Bench, sent_log: SentLog, tmp_path: Path
 ) -> None:
     log = tmp_path / "connector.log"
     async with Simulator(market(), keys=None, sent_log=sent_log) as simulator:
-        command = bench.command(simulator.url)
+        # It would wait ten minutes for acknowledgements, where it did.
+        command = bench.command(simulator.url, prelude=_WAITS_FOR_LONG)
         with running_process(command, log) as process:
             await until(lambda: simulator.frames >= 500)
             await asyncio.to_thread(bench.server.kill)
-            await asyncio.sleep(0.2)
+            gone = simulator.frames
+            await until(lambda: simulator.frames >= gone + 200)
             at_stop = simulator.frames
-            code, took_s = await finished(process, within_s=30)
-        assert (code, took_s < 15) == (0, True)
+            assert await finished(process) == 0
         await asyncio.to_thread(bench.server.start)
         with running_process(command, log) as process:
             await until(lambda: simulator.connections == 2 and bench.spooled_bytes == 0)
-            code, _ = await finished(process, within_s=30)
+            code = await finished(process)
     assert code == 0
     recorded = await bench.recorded()
     first = next(iter(recorded.connections().values()))
@@ -220,7 +229,7 @@ async def test_a_refused_handshake_exits_2_and_names_the_cause(
         prelude = _MINUTE_LATE if mistake == "a clock that is late" else ""
         log = tmp_path / "connector.log"
         with running_process(bench.command(simulator.url, prelude=prelude), log) as process:
-            code = await asyncio.to_thread(process.wait, 30)
+            code = await asyncio.to_thread(process.wait, 120)
     told = [line for line in log.read_text().splitlines() if line.startswith("error: ")]
     assert code == 2
     assert len(told) == 1
