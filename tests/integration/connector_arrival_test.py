@@ -61,7 +61,7 @@ async def test_all_that_came_before_nats_is_in_the_stream_in_order_with_its_byte
             drained = simulator.frames
             await until(lambda: simulator.frames >= drained + 1000)
             at_stop = simulator.frames
-            code, _ = await finished(process, within_s=30)
+            code = await finished(process)
     assert code == 0
     recorded = await bench.recorded()
     frames = list(recorded.frames().values())
@@ -93,7 +93,7 @@ async def test_connectors_killed_before_nats_ever_came_lose_nothing_they_had_spo
             await until(lambda: simulator.frames >= at_third + 1000)
             await asyncio.to_thread(bench.server.start)
             await until(lambda: bench.spooled_bytes == 0)
-            code, _ = await finished(process, within_s=30)
+            code = await finished(process)
     assert code == 0
     recorded = await bench.recorded()
     ids = [message.headers["Nats-Msg-Id"] for message in recorded.messages]

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.config.archiver import ArchiverConfig
@@ -132,6 +132,7 @@ def test_what_is_to_be_captured_reaches_the_connector() -> None:
     assert environment(planned(REQUEST, Source.SIMULATOR, capture=capture)).capture == capture
 
 
+@settings(deadline=None)
 @given(
     folder=st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/"), min_size=1, max_size=20)
 )

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.errors import WireError
@@ -10,12 +10,14 @@ from ssmd_common.frames import EventId, FrameId, decode_tickers, encode_tickers,
 sessions = st.from_regex(r"\A[A-Za-z0-9_-]{1,30}-[0-9A-HJKMNP-TV-Z]{26}\Z")
 
 
+@settings(deadline=None)
 @given(sessions, st.integers(1, 10**8), st.integers(1, 10**17))
 def test_a_frame_id_comes_back_from_its_message_id(session: str, connection: int, frame_no: int) -> None:
     frame = FrameId(session, connection, frame_no)
     assert parse_msg_id(str(frame)) == frame
 
 
+@settings(deadline=None)
 @given(sessions, st.integers(0, 10**8), st.integers(1, 10**17))
 def test_an_event_id_comes_back_and_is_never_a_frame(session: str, connection: int, event_no: int) -> None:
     event = EventId(session, connection, event_no)
@@ -27,6 +29,7 @@ def test_a_foreign_message_id_is_not_taken_for_a_frame(text: str) -> None:
     assert parse_msg_id(text) is None
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=20), max_size=6))
 @example(["x." * 600, "_"])
 def test_tickers_survive_the_header(tickers: list[str]) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.ranges import Ranges, range_total
@@ -10,6 +10,7 @@ from ssmd_common.ranges import Ranges, range_total
 numbers = st.integers(0, 60)
 
 
+@settings(deadline=None)
 @given(st.lists(numbers))
 def test_it_is_the_set_of_what_was_added(added: list[int]) -> None:
     ranges = Ranges()
@@ -23,6 +24,7 @@ def test_it_is_the_set_of_what_was_added(added: list[int]) -> None:
     assert all(number in ranges for number in expected)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(numbers, numbers)), numbers, numbers)
 def test_ranges_merge_and_their_holes_are_what_is_missing(
     added: list[tuple[int, int]], low: int, high: int

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.sequences import SequenceGap, SequenceRepeat, SequenceTracker
@@ -57,6 +57,7 @@ def test_an_overtaken_frame_fills_the_gap_it_left() -> None:
     assert tracker.observe("k", 2) == SequenceRepeat("k", 3, 2, was_missing=False)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 200), unique=True, min_size=1))
 def test_every_number_dropped_before_the_last_is_counted_missing_exactly_once(received: list[int]) -> None:
     received.sort()
@@ -69,6 +70,7 @@ def test_every_number_dropped_before_the_last_is_counted_missing_exactly_once(re
     assert counted == len(expected)
 
 
+@settings(deadline=None)
 @given(st.permutations(range(1, 12)))
 def test_a_reordering_is_found_and_ends_with_nothing_missing(order: list[int]) -> None:
     tracker = SequenceTracker(starts_at=1)
@@ -79,6 +81,7 @@ def test_a_reordering_is_found_and_ends_with_nothing_missing(order: list[int]) -
     assert tracker.missing("k") == []
 
 
+@settings(deadline=None)
 @given(st.permutations(range(1, 12)), st.sets(st.integers(2, 11)))
 def test_a_gap_is_healed_once_and_only_when_every_number_of_it_came(order: list[int], dropped: set[int]) -> None:
     tracker = SequenceTracker(starts_at=1)

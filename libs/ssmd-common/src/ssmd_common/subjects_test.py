@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.errors import WireError
@@ -31,6 +31,7 @@ def test_a_dot_in_a_ticker_stays_one_token() -> None:
     assert PROD.parse(subject) == DataSubject("orderbook", "KXHIGHCHI-26APR20-B55.5")
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=60))
 def test_every_text_survives_as_one_safe_token(text: str) -> None:
     token = encode_token(text)
@@ -39,11 +40,13 @@ def test_every_text_survives_as_one_safe_token(text: str) -> None:
     assert decode_token(token) == text
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=40), st.text(min_size=1, max_size=40))
 def test_different_tickers_never_share_a_token(a: str, b: str) -> None:
     assert (encode_token(a) == encode_token(b)) == (a == b)
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=30), st.none() | st.text(min_size=1, max_size=30))
 def test_type_and_ticker_come_back_from_the_subject(message_type: str, ticker: str | None) -> None:
     assert PROD.parse(PROD.json(message_type, ticker)) == DataSubject(message_type, ticker)

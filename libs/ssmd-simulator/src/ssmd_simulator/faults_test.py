@@ -22,11 +22,13 @@ def any_fault(draw: st.DrawFn) -> Fault:
     return Fault(kind, draw(st.sampled_from([value for value in (kind.default, *kind.drawn) if value is not None])))
 
 
+@settings(deadline=None)
 @given(one=any_fault())
 def test_a_fault_reads_as_it_is_written(one: Fault) -> None:
     assert faults.parse(str(one)) == Planned(one)
 
 
+@settings(deadline=None)
 @given(one=any_fault(), at_ms=st.integers(0, 10**7))
 def test_a_fault_with_a_time_falls_due_once_at_that_time(one: Fault, at_ms: int) -> None:
     planned = faults.parse(f"{one}@{at_ms}ms")
@@ -63,7 +65,7 @@ def test_what_is_no_fault_is_a_config_error_that_says_why(text: str, said: str) 
     assert "--fault" in str(caught.value)
 
 
-@settings(max_examples=15)
+@settings(deadline=None, max_examples=15)
 @given(
     seed=st.integers(0, 2**32), mean_ms=st.integers(10, 10**5), only=st.lists(st.sampled_from(DRAWABLE), max_size=4)
 )
@@ -90,6 +92,7 @@ def test_another_seed_gives_another_schedule() -> None:
     assert one != other
 
 
+@settings(deadline=None)
 @given(
     planned=st.lists(
         st.builds(

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.sequences import SequenceGap, SequenceTracker
@@ -53,6 +53,7 @@ def traffic(draw: st.DrawFn) -> list[list[bytes]]:
     return groups
 
 
+@settings(deadline=None)
 @given(
     groups=traffic(),
     arms=st.lists(st.tuples(st.integers(0, 20), st.sampled_from(FRAME_FAULTS)), max_size=5),
@@ -81,6 +82,7 @@ def _unpadded(frame: bytes) -> bytes:
     return head + b"}" if mark else frame
 
 
+@settings(deadline=None)
 @given(groups=traffic())
 def test_without_a_fault_every_frame_leaves_as_it_is(groups: list[list[bytes]]) -> None:
     idle = Harm()
@@ -89,6 +91,7 @@ def test_without_a_fault_every_frame_leaves_as_it_is(groups: list[list[bytes]]) 
     assert (idle.is_idle, idle.end()) == (True, [])
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 5), before=st.integers(1, 5), after=st.integers(1, 5))
 def test_missing_frames_are_a_gap_of_so_many_to_a_tracker(count: int, before: int, after: int) -> None:
     suffering, tracker = Harm(), SequenceTracker(starts_at=1)

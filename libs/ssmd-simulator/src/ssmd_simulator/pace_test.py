@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_simulator.pace import Pace
@@ -24,6 +24,7 @@ def test_one_frame_a_second_comes_every_second() -> None:
     assert [at for at, _ in sent] == pytest.approx([0, 1, 2, 3, 4], abs=1e-3)
 
 
+@settings(deadline=None)
 @given(rate=st.floats(0.5, 20_000))
 def test_over_time_the_rate_is_met(rate: float) -> None:
     sent = sum(count for _, count in drive(Pace(rate), seconds=2.0))

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_simulator import rest
@@ -40,6 +40,7 @@ def settled_some() -> Directory:
     return directory
 
 
+@settings(deadline=None)
 @given(markets=st.integers(0, 40), limit=st.integers(1, 50))
 def test_the_pages_of_any_size_are_the_whole_listing_in_order(markets: int, limit: int) -> None:
     directory = Directory(markets)

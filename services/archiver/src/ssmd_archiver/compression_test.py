@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_archiver.compression import Compress, compressor
@@ -26,6 +26,7 @@ def test_every_level_makes_gzip_whose_header_names_no_time(codec: Literal["igzip
     assert int.from_bytes(compress(data)[4:8], "little") == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([IGZIP, ZLIB]), st.binary(max_size=2000)), max_size=8))
 def test_members_of_different_codecs_in_one_file_read_as_one(members: list[tuple[Compress, bytes]]) -> None:
     file = b"".join(compress(data) for compress, data in members)

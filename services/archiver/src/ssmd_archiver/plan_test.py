@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_archiver.plan import jump_gaps
@@ -41,6 +41,7 @@ def test_deleted_and_lost_messages_are_told_apart() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.sets(st.integers(1, 60)), st.integers(1, 30), st.integers(1, 30))
 def test_the_gaps_cover_the_jump_exactly_once(first_seq: int, deleted: set[int], start: int, length: int) -> None:
     gaps = _jump(first_seq, tuple(deleted), start, start + length)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_archiver.proof import FrameLedger
@@ -46,6 +46,7 @@ def _closed(
     )
 
 
+@settings(deadline=None)
 @given(st.permutations(range(1, 30)), st.integers(0, 29))
 def test_frames_in_any_order_prove_complete_and_holes_are_found_exactly(order: list[int], dropped: int) -> None:
     ledger = FrameLedger()
@@ -209,6 +210,7 @@ def test_an_exchange_gap_is_resynced_or_healed_by_its_event_or_permanent_when_th
     assert gaps == {second.gap_id: GapStatus.PERMANENT}
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([1, 2]), st.integers(1, 20)), max_size=40))
 def test_a_ledger_restored_from_a_header_knows_the_same(frames: list[tuple[int, int]]) -> None:
     ledger = FrameLedger()

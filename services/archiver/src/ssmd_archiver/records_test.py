@@ -4,7 +4,7 @@ import base64
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_archiver.blocks import BlockBuilder
@@ -81,6 +81,7 @@ def test_the_deepest_json_taken_is_the_same_however_deep_the_call() -> None:
     assert json_problem(b'["' + b"[" * 10_000 + b'"]') is None, "brackets in a string nest nothing"
 
 
+@settings(deadline=None)
 @given(json_values, st.sampled_from([None, 2]))
 def test_every_json_text_is_one_line_and_comes_back_byte_for_byte(value: object, indent: int | None) -> None:
     payload = json.dumps(value, indent=indent, ensure_ascii=False).encode("utf-8", "surrogatepass")
@@ -97,6 +98,7 @@ def test_every_json_text_is_one_line_and_comes_back_byte_for_byte(value: object,
     assert restore_newlines(line, columns.newlines.get(0, [])) == payload
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

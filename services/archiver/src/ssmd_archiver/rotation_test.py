@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_archiver.rotation import Place, Reason, Rotation, idle_seal_due
@@ -13,6 +13,7 @@ QUARTER = Rotation(15 * MINUTE_NS)
 NOON = from_rfc3339("2026-11-23T12:00:00Z")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 4 * 10**18), st.integers(1, 86_400))
 def test_a_window_holds_its_time_and_stays_in_its_day(ns: int, interval_s: int) -> None:
     window = window_of(ns, interval_s * SECOND_NS)

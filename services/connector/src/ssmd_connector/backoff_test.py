@@ -3,7 +3,7 @@ from __future__ import annotations
 from email.utils import formatdate
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_connector.backoff import Backoff, retry_after_s
@@ -59,6 +59,7 @@ def test_where_no_answer_is_expected_attempts_are_calm_and_do_not_count() -> Non
     assert backoff.next_delay_s() == 1
 
 
+@settings(deadline=None)
 @given(st.integers(0, 5000), st.floats(0, 7200), st.none() | st.floats(0, 1e6))
 def test_the_cap_holds_however_long_it_goes_on(attempts: int, wish_s: float, calm_for_s: float | None) -> None:
     backoff = Backoff(base_s=0.5, cap_s=30)
@@ -88,6 +89,7 @@ def test_what_a_peer_asks_to_wait_is_seconds_or_a_date(text: str, wait_s: float)
     assert retry_after_s(text, now_s=NOW_S) == wait_s
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_no_text_asks_for_more_than_an_hour(text: str) -> None:
     assert 0 <= retry_after_s(text, now_s=NOW_S) <= 3600

@@ -4,7 +4,7 @@ import base64
 import hashlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.events import Control, FrameOversize, FrameUnparsed, decode_event
@@ -94,6 +94,7 @@ def test_what_stands_for_a_message_too_large_tells_of_the_frame_in_it(frame: byt
     assert (event.length, event.sha256) == (len(frame), hashlib.sha256(frame).hexdigest())
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=40), st.one_of(st.none(), st.text(min_size=1, max_size=40)))
 def test_any_type_and_ticker_make_one_subject_that_reads_back(kind: str, ticker: str | None) -> None:
     message = made(b"{}", Route(Kind.DATA, kind, kind, ticker))

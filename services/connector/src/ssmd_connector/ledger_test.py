@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_connector.ledger import Ledger
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 40), max_size=80))
 def test_through_is_the_end_of_the_unbroken_run_from_the_first_frame(order: list[int]) -> None:
     ledger = Ledger()

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_connector.markets import Change, Listing, Markets, Selection, read_listing
@@ -150,6 +150,7 @@ moves = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(moves, st.integers(1, 4))
 def test_changes_add_up_to_what_is_wanted_and_no_market_moves_or_is_taken_twice(
     steps: list[tuple[str, str]], lanes: int
@@ -177,6 +178,7 @@ def test_changes_add_up_to_what_is_wanted_and_no_market_moves_or_is_taken_twice(
             assert not any(ticker in mine for mine in held)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 50), st.integers(1, 8))
 def test_sockets_share_the_markets_evenly(count: int, lanes: int) -> None:
     markets = all_markets(lanes)

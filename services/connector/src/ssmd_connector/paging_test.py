@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.config.websocket import Discover
@@ -52,6 +52,7 @@ def test_what_is_no_list_of_markets_says_so(body: bytes) -> None:
         read_page(body)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_no_bytes_raise_anything_else(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.errors import ConfigError
@@ -10,6 +10,7 @@ from ssmd_connector.replay_pace import MAX, Pace, parse_speed, parse_wait
 SECOND = 1_000_000_000
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=50), st.sampled_from([0.5, 1.0, 3.0, 100.0]))
 def test_who_waits_as_told_keeps_the_distances_of_the_record(moments_ns: list[int], speed: float) -> None:
     pace, now_ns, begun_ns, latest_ns = Pace(speed), 5 * SECOND, 5 * SECOND, moments_ns[0]
@@ -19,6 +20,7 @@ def test_who_waits_as_told_keeps_the_distances_of_the_record(moments_ns: list[in
         assert abs((now_ns - begun_ns) - (latest_ns - moments_ns[0]) / speed) <= len(moments_ns)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 10**18), max_size=20))
 def test_the_greatest_speed_waits_for_nothing(moments_ns: list[int]) -> None:
     pace = Pace(MAX)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.archive.gaps import Gap, GapLayer, GapStatus
@@ -51,6 +51,7 @@ def names(items: list[Item]) -> list[int | str]:
     return [item.gap_id if isinstance(item, Gap) else item.seq for item in items]
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(1, 200)), st.data())
 def test_records_and_events_come_in_the_order_of_the_stream(seqs: set[int], data: st.DataObject) -> None:
     told = data.draw(st.sets(st.sampled_from(sorted(seqs)))) if seqs else set()

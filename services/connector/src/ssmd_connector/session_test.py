@@ -4,7 +4,7 @@ import itertools
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_connector.causes import Cause
@@ -265,6 +265,7 @@ steps = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(steps, st.randoms(use_true_random=False))
 def test_no_order_of_frames_breaks_the_machine_and_the_end_is_final(moves: list[Any], random: Any) -> None:
     session = kalshi()

@@ -4,7 +4,7 @@ import base64
 import hashlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_manifest_api.auth import Grant, Guard, hash_token, new_token
@@ -61,6 +61,7 @@ def test_without_known_tokens_everything_is_open() -> None:
     assert guard.grant([(b"authorization", b"Bearer whatever")]) == Grant(None)
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_nothing_sent_raises(value: bytes) -> None:
     assert GUARD.grant([(b"authorization", value)]) is None

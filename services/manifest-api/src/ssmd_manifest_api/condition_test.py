@@ -4,7 +4,7 @@ import datetime as dt
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.archive.times import DAY_NS, day_start_ns
@@ -64,6 +64,7 @@ def test_an_absence_that_a_gap_covers_is_told_once() -> None:
     assert judge(day, now_ns=END, expected=Expectation(before=True)).reasons == (gap,)
 
 
+@settings(deadline=None)
 @given(
     files=st.integers(0, 3),
     first=st.integers(START, END - 1),

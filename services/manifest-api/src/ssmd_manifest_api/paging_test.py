@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_manifest_api.paging import Paging
@@ -19,6 +19,7 @@ ITEMS = st.lists(st.tuples(st.integers(0, 2**60), st.text(max_size=4)), unique=T
 )
 
 
+@settings(deadline=None)
 @given(items=ITEMS, limit=st.integers(1, 10))
 def test_the_pages_together_are_the_list(items: list[tuple[int, str]], limit: int) -> None:
     seen: list[tuple[int, str]] = []
@@ -32,6 +33,7 @@ def test_the_pages_together_are_the_list(items: list[tuple[int, str]], limit: in
     assert seen == items
 
 
+@settings(deadline=None)
 @given(items=ITEMS.filter(len), later=ITEMS, limit=st.integers(1, 10))
 def test_what_comes_behind_a_cursor_moves_nothing_before_it(
     items: list[tuple[int, str]], later: list[tuple[int, str]], limit: int
@@ -43,12 +45,14 @@ def test_what_comes_behind_a_cursor_moves_nothing_before_it(
         assert [*shown, *rest] == grown
 
 
+@settings(deadline=None)
 @given(st.text() | st.from_regex(OTHERS.pattern))
 def test_what_is_no_cursor_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a cursor"):
         NUMBERS.check(text)
 
 
+@settings(deadline=None)
 @given(st.from_regex(NUMBERS.pattern, fullmatch=True).filter(lambda text: not text.endswith("\n")), ITEMS)
 def test_whatever_the_schema_allows_is_a_cursor(cursor: str, items: list[tuple[int, str]]) -> None:
     shown, _ = NUMBERS.page(items, cursor=NUMBERS.check(cursor), limit=100)

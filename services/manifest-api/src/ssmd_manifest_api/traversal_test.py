@@ -3,7 +3,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_manifest_api.traversal import tries_to_leave
@@ -53,11 +53,13 @@ def test_a_plain_path_is_none(path: str) -> None:
     assert not tries_to_leave(path.encode())
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_no_bytes_raise(path: bytes) -> None:
     tries_to_leave(path)
 
 
+@settings(deadline=None)
 @given(
     before=st.text("abc", max_size=3),
     rounds=st.integers(0, 3),

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_manifest_api.view_problem import nearest_links, prefers_html
@@ -27,6 +27,7 @@ def test_only_who_names_html_and_wants_it_most_gets_a_page(accept: str | None, *
     assert prefers_html(accept) is wants
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_header_is_too_odd(accept: str) -> None:
     assert prefers_html(accept) in (True, False)
@@ -45,6 +46,7 @@ def test_what_is_nearest_is_a_link_to_its_page(path: str, name: str, url: str) -
     assert nearest_links(path, [name]) == [(name, url)]
 
 
+@settings(deadline=None)
 @given(st.text(), st.lists(st.text()))
 def test_links_stay_on_this_server(path: str, names: list[str]) -> None:
     assert all(url.startswith("/") and not url.startswith("//") for _, url in nearest_links(path, names))

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.archive.index import Block
@@ -25,6 +25,7 @@ def block(first_ns: int, last_ns: int, records: int) -> Block:
     )
 
 
+@settings(deadline=None)
 @given(st.lists(SPANS, max_size=30))
 def test_bars_hold_every_record_of_their_span_once(parts: list[tuple[int, int, int]]) -> None:
     slices = [Slice(start, start + length, {"trade": records}) for start, length, records in parts]
@@ -34,6 +35,7 @@ def test_bars_hold_every_record_of_their_span_once(parts: list[tuple[int, int, i
     assert all(bar.records >= 0 for bar in shown)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 899), st.integers(0, 300), st.integers(1, 100)), max_size=200))
 def test_an_index_of_any_length_is_a_few_slices_with_all_its_records(parts: list[tuple[int, int, int]]) -> None:
     blocks = [block(at * SECOND_NS, (at + lasted) * SECOND_NS, records) for at, lasted, records in parts]

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_manifest_api.view_text import compact, count, share, size, span
@@ -17,6 +17,7 @@ def test_a_size_has_three_digits_and_a_unit(value: int, text: str) -> None:
     assert size(value).replace("\N{NO-BREAK SPACE}", " ") == text
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=10**14))
 def test_a_count_is_short_whatever_it_is(value: int) -> None:
     assert len(compact(value)) <= 7

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.archive.manifest import FileEntry, SessionEntry
@@ -57,6 +57,7 @@ def draw(files: list[FileEntry], **changes: Any) -> Timeline:
     return timeline(DAY, files=files, **{**arguments, **changes})
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 86_399), st.integers(0, 100_000)), max_size=40),
     st.lists(st.tuples(st.integers(-90_000, 86_399), st.none() | st.integers(0, 200_000)), max_size=90),

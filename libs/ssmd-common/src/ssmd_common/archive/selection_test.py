@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.archive.columns import Columns
@@ -56,6 +56,7 @@ selections = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(parts(), selections)
 def test_an_extent_never_hides_a_wanted_row(part: tuple[int, Columns, Extent], selection: Selection) -> None:
     epoch, columns, extent = part
@@ -66,6 +67,7 @@ def test_an_extent_never_hides_a_wanted_row(part: tuple[int, Columns, Extent], s
         assert len(rows) == len(columns)
 
 
+@settings(deadline=None)
 @given(st.lists(parts(), min_size=1, max_size=4), selections)
 def test_what_several_parts_span_hides_none_of_them(
     several: list[tuple[int, Columns, Extent]], selection: Selection

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.archive.layout import DayKeys, day_paths
@@ -41,6 +41,7 @@ def test_what_could_lead_astray_is_no_key(key: str, tmp_path: Path) -> None:
             ask(key)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab0_-./\\~\0 ", max_size=12))
 def test_every_key_stays_below_the_base(text: str) -> None:
     try:

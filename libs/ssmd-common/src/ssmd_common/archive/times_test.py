@@ -3,7 +3,7 @@ from __future__ import annotations
 import datetime as dt
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.archive.times import SECOND_NS, from_rfc3339, to_rfc3339
@@ -13,12 +13,14 @@ OFFSETS = st.integers(-23 * 60 - 59, 23 * 60 + 59).map(lambda minutes: dt.timezo
 MOMENTS = st.datetimes(dt.datetime(1000, 1, 3), dt.datetime(9999, 12, 29), timezones=OFFSETS)  # noqa: DTZ001 - given one each
 
 
+@settings(deadline=None)
 @given(MOMENTS, st.integers(0, SECOND_NS - 1))
 def test_a_moment_comes_back_to_the_nanosecond(moment: dt.datetime, nanosecond: int) -> None:
     ns = int(moment.replace(microsecond=0).timestamp()) * SECOND_NS + nanosecond
     assert from_rfc3339(to_rfc3339(ns)) == ns
 
 
+@settings(deadline=None)
 @given(MOMENTS)
 def test_any_offset_names_the_same_moment(moment: dt.datetime) -> None:
     since = moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)

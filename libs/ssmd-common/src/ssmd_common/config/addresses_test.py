@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import date
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.config.addresses import endpoint, rest_endpoint, version_in_force
@@ -15,6 +15,7 @@ TODAY = date(2026, 11, 1)
 KEYS = {"kalshi": {"fields": ["api_key", "private_key"], "source": "env:A,B"}}
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

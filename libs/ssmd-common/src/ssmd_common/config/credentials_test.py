@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
@@ -46,6 +46,7 @@ def test_any_other_source_is_refused_and_not_shown(text: str) -> None:
     assert str(caught.value) == "is no key source (write env:VARIABLE or file:PATH, several separated by commas)"
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_text_breaks_the_source_reader(text: str) -> None:
     with contextlib.suppress(ConfigError):

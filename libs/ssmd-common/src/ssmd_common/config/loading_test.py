@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.config.environment import Environment
@@ -145,6 +145,7 @@ transport: {type: nats, url: [nats://bob:hunter2@host], user: bob, token: {hunte
     assert "keys.k.source: is no key source (write env:VARIABLE or file:PATH, several separated by commas)" in shown
 
 
+@settings(deadline=None)
 @given(st.text() | st.text(alphabet="ab:-[]{}&*!|>'\"#%@` \n\t0.,?~<").map(lambda text: "name: " + text))
 def test_no_text_does_worse_than_a_config_error(text: str) -> None:
     with pytest.raises(ConfigError):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.config.model import ConfigModel, Interval, parse_bytes, parse_interval, parse_rotation_interval
@@ -33,6 +33,7 @@ def test_a_segment_never_spans_two_days() -> None:
     assert parse_interval("36h").seconds == 129600
 
 
+@settings(deadline=None)
 @given(st.text() | st.integers() | st.floats() | st.none())
 def test_no_value_breaks_the_readers(value: object) -> None:
     for read in (parse_interval, parse_bytes):

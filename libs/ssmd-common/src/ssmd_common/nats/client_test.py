@@ -5,7 +5,7 @@ import gc
 import sys
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.nats.client import NatsClient
@@ -45,6 +45,7 @@ def on_the_wire(message: Message) -> bytes:
     return b" ".join([*words, *sizes, b"%d" % len(body)]) + b"\r\n" + body + b"\r\n"
 
 
+@settings(deadline=None)
 @given(st.lists(messages, max_size=12), st.lists(st.integers(1, 60), min_size=1, max_size=30))
 def test_messages_arrive_whole_and_in_order_however_the_socket_cuts_them(
     sent: list[Message], cuts: list[int]

@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.config.nats import NatsSettings
@@ -130,6 +130,7 @@ def test_server_times_keep_their_nanoseconds(text: str, expected: int) -> None:
 tokens = st.lists(st.sampled_from(["a", "b", "*"]), min_size=1, max_size=4)
 
 
+@settings(deadline=None)
 @given(tokens, tokens)
 def test_coverage_means_what_subject_matching_means(taken: list[str], subject: list[str]) -> None:
     def matches(pattern: list[str], name: list[str]) -> bool:

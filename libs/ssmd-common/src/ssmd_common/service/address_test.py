@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.errors import ConfigError
@@ -30,6 +30,7 @@ def test_a_bad_address_names_its_option(text: str) -> None:
         parse_addr(text)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_text_breaks_the_address_reader(text: str) -> None:
     try:

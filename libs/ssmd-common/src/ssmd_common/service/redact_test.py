@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.service.redact import REDACTED, looks_secret, redact_text, redact_value, url_secrets, without
@@ -70,6 +70,7 @@ def test_the_secrets_of_an_address_are_known(url: str, secrets: list[str]) -> No
     assert url_secrets(url) == secrets
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="abcXYZ019:@!$%", min_size=1))
 def test_no_userinfo_survives(userinfo: str) -> None:
     assert redact_text(f"nats://{userinfo}@host:1") == f"nats://{REDACTED}@host:1"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.config.websocket import WebsocketSettings
@@ -151,6 +151,7 @@ def test_what_is_no_text_names_nothing() -> None:
     assert route(KRAKEN, {"channel": "trade", "data": [{"symbol": 12}]}).ticker == "12"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=100))
 def test_no_bytes_whatever_raise(frame: bytes) -> None:
     for rules in (KRAKEN, COINBASE, BINANCE, POLYMARKET):

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.sequences import SequenceTracker
@@ -89,6 +89,7 @@ def test_what_is_no_json_is_unparsed_and_says_why(frame: bytes) -> None:
     assert route.reason
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_whatever_raise(frame: bytes) -> None:
     assert VENUE.route(frame).kind in Kind
@@ -106,6 +107,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(json_values)
 def test_no_json_value_whatever_is_unparsed(value: object) -> None:
     frame = json.dumps(value).encode()
@@ -182,6 +184,7 @@ def test_the_documented_lifecycle_frames_say_what_became_of_which_market() -> No
     assert None not in read
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80) | st.sampled_from([b'{"msg":5}', b'{"msg":{"market_ticker":5}}', b"[]"]))
 def test_no_bytes_whatever_break_the_reading_of_news(frame: bytes) -> None:
     assert read_news("market_lifecycle_v2", frame) is None
