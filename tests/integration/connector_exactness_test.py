@@ -305,8 +305,9 @@ async def test_with_memory_and_spool_full_the_frames_not_kept_are_a_gap_with_the
     said = Said(capfd)
     monkeypatch.setattr(link, "_STALL_S", 0.3)
     limits = {"spool_dir": str(bench.spool), "ack_timeout_s": 1, "memory_bytes": "200kB", "spool_bytes": "400kB"}
+    # So slow that the little room is enough for what comes while the spool is sent.
     async with (
-        Simulator(market(), keys=None, sent_log=sent_log) as simulator,
+        Simulator(market(5 * SLOW), keys=None, sent_log=sent_log) as simulator,
         bench.capturing(simulator.url, limits=limits),
     ):
         await until(lambda: simulator.frames >= 500)
