@@ -56,6 +56,9 @@ def test_ports_differ_and_a_taken_one_is_refused_by_its_option() -> None:
     ports = choose_ports(0)
     numbers = [ports.nats, ports.nats_monitor, ports.simulator, ports.connector, ports.archiver, ports.api]
     assert len(set(numbers)) == len(numbers)
+    for number in numbers:
+        with socket.create_server(("127.0.0.1", number)):
+            pass
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

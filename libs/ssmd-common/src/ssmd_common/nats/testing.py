@@ -6,6 +6,7 @@ import ipaddress
 import signal
 import socket
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,7 +27,7 @@ _held: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """Return a loopback port nobody listens on, and that no other process is given while this one lives.
+    """Return a loopback port nobody listens on, and that on Linux nobody else is given while this process lives.
 
     A socket bound to it and never listening holds it: the system chooses it for nobody, as a server's port or as
     that of an outgoing connection, while whoever names it may listen there, again and again.
@@ -35,8 +36,12 @@ def free_port() -> int:
     # Both sides say so: this one and, as every server does, the one that will listen.
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.bind(("127.0.0.1", 0))
-    _held.append(holder)
-    return int(holder.getsockname()[1])
+    port = int(holder.getsockname()[1])
+    if sys.platform == "linux":
+        _held.append(holder)
+    else:  # there nobody could listen beside it
+        holder.close()
+    return port
 
 
 class NatsServer:
