@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Script = Callable[[ServerConnection, int], Awaitable[None]]
     Door = Callable[[ServerConnection, Request], Response | None]
 
-__all__ = ["answer_subscribe", "exchange", "kalshi_plan", "private_key_pem", "stored", "trade"]
+__all__ = ["answer_subscribe", "exchange", "held", "kalshi_plan", "private_key_pem", "stored", "trade"]
 
 _STREAM = "DEV"
 
