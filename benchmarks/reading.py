@@ -83,7 +83,7 @@ def _fill_and_archive(base: Path, messages: int, folder: Path) -> None:
     try:
         asyncio.run(fill(server.url, messages + SPARE_MESSAGES))
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            pool.submit(archiver, server.url, messages, base, "5s").result()
+            pool.submit(archiver, server.url, messages, base, "1s").result()
     finally:
         server.kill()
 
