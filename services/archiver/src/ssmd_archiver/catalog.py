@@ -30,14 +30,20 @@ SKEW = dt.timedelta(days=1)
 """A gap is recorded on its last day or later; a connector's clock ahead of the server's may say a day before."""
 
 
-def load_day(day: DayPaths) -> list[SegmentSummary]:
+def load_day(day: DayPaths, *, without: str | None = None) -> list[SegmentSummary]:
     """Return the summaries of a day's sealed segments, in order.
+
+    Args:
+        day: The day.
+        without: Stem of a segment to leave out.
 
     Raises:
         ArchiveError: An index is damaged.
     """
     summaries = []
     for stem in day.sealed_stems():
+        if stem == without:
+            continue
         path = day.sealed(stem).index
         data = path.read_bytes()
         index = read_index(data, where=str(path))
@@ -133,8 +139,10 @@ class Catalog:
 
     def add(self, day: DayPaths, summary: SegmentSummary) -> None:
         """Take in a segment that was just sealed."""
-        known = self._summaries(day.date)
-        known[:] = [other for other in known if other.header.name != summary.header.name]
+        if day.date not in self._days:
+            # Its own index is not read back: it is the largest thing there is, and what it holds is known.
+            self._days[day.date] = load_day(day, without=summary.header.name)
+        known = self._days[day.date]
         known.append(summary)
         known.sort(key=lambda segment: segment.order)
         self._dirty.add(day.date)

@@ -15,8 +15,9 @@ from ssmd_archiver.disk import Disk
 from ssmd_archiver.testing import DATE, SESSION, T0, Stream, archive, start
 from ssmd_common import events
 from ssmd_common.archive.index import Block
-from ssmd_common.archive.layout import list_days
+from ssmd_common.archive.layout import INDEX_SUFFIX, list_days
 from ssmd_common.archive.reader import day_segments
+from ssmd_common.archive.times import DAY_NS, SECOND_NS
 
 _WRITES = ("write", "writev", "pwrite")
 _SYNCS = ("fsync", "fdatasync")
@@ -132,3 +133,20 @@ async def test_messages_that_are_durable_leave_nothing_in_memory(tmp_path: Path)
     await archiver.close(seal=False)
     # 20,000 messages more cost what a few blocks' summaries do: far less than one object for every ten of them.
     assert kept[2] - kept[1] < 2_000
+
+
+async def test_a_seal_reads_no_index_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    read_bytes = Path.read_bytes
+
+    def noted(path: Path) -> bytes:
+        read.append(path.name)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", noted)
+    stream = Stream()
+    for number in range(5):  # the last two in the day after
+        stream.trade(FRAME, at_ns=T0 + number * 10 * SECOND_NS + (DAY_NS if number > 2 else 0))
+    await archive(tmp_path, stream)
+    assert [len(day.sealed_stems()) for day in list_days(tmp_path, "kalshi")] == [3, 2]
+    assert [name for name in read if name.endswith(INDEX_SUFFIX)] == []
