@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request, Response
 
+    from ssmd_common.nats.client import NatsClient
     from ssmd_common.nats.streams import StoredMessage
     from ssmd_common.nats.testing import NatsServer
 
@@ -67,24 +68,27 @@ def trade(seq: int, *, ticker: str = "A.5", sid: int = 1) -> str:
     return json.dumps({"type": "trade", "sid": sid, "seq": seq, "msg": {"market_ticker": ticker}})
 
 
-async def stored(server: NatsServer) -> list[StoredMessage]:
-    """Return every message of a plan's stream, in its order."""
+@asynccontextmanager
+async def _reader(server: NatsServer) -> AsyncIterator[NatsClient]:
     nc = await connect(NatsSettings(url=server.url), name="reader")
     try:
-        info = await stream_info(nc, _STREAM)
-        found = [await direct_get(nc, _STREAM, seq=seq) for seq in range(1, info.last_seq + 1)]
+        yield nc
     finally:
         await close(nc)
+
+
+async def stored(server: NatsServer) -> list[StoredMessage]:
+    """Return every message of a plan's stream, in its order."""
+    async with _reader(server) as nc:
+        info = await stream_info(nc, _STREAM)
+        found = [await direct_get(nc, _STREAM, seq=seq) for seq in range(1, info.last_seq + 1)]
     return [message for message in found if message is not None]
 
 
 async def held(server: NatsServer) -> int:
     """Return how many messages a plan's stream holds."""
-    nc = await connect(NatsSettings(url=server.url), name="reader")
-    try:
+    async with _reader(server) as nc:
         return (await stream_info(nc, _STREAM)).messages
-    finally:
-        await close(nc)
 
 
 def private_key_pem() -> str:

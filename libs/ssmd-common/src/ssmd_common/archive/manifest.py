@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ssmd_common.archive.layout import DATA_SUFFIX, is_segment_stem
 from ssmd_common.archive.times import from_rfc3339
-from ssmd_common.errors import ArchiveError, WireError
+from ssmd_common.config.model import checked, parse_rotation_interval
+from ssmd_common.errors import ArchiveError
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -32,23 +34,27 @@ __all__ = [
 SCHEMA_VERSION = 1
 
 
-def _time(text: str) -> str:
-    """Check a time, so that whoever reads a manifest need not fear one in it."""
-    try:
-        from_rfc3339(text)
-    except WireError as error:
-        raise ValueError(error.problem) from None
-    return text
+def _readable(parse: Callable[[str], object]) -> AfterValidator:
+    """Check a text by what reads it, so that whoever has a manifest need not fear one in it."""
+    read = checked(parse)
+
+    def check(text: str) -> str:
+        read(text)
+        return text
+
+    return AfterValidator(check)
 
 
-def _data_name(text: str) -> str:
-    if not (text.endswith(DATA_SUFFIX) and is_segment_stem(text.removesuffix(DATA_SUFFIX))):
-        raise ValueError(f"{text!r} is not a segment's name")
-    return text
+def _data_stem(name: str) -> str:
+    stem = name.removesuffix(DATA_SUFFIX)
+    if stem == name or not is_segment_stem(stem):
+        raise ArchiveError(f"{name!r} is not a segment's name")
+    return stem
 
 
-_Time = Annotated[str, AfterValidator(_time)]
-_DataName = Annotated[str, AfterValidator(_data_name)]
+_Time = Annotated[str, _readable(from_rfc3339)]
+_DataName = Annotated[str, _readable(_data_stem)]
+_Interval = Annotated[str, _readable(parse_rotation_interval)]
 _TIME = Field(description="RFC 3339 UTC, up to nanoseconds", examples=["2026-11-23T06:16:18.123456789Z"])
 _SHA256 = Field(pattern=r"^[0-9a-f]{64}$")
 
@@ -149,7 +155,7 @@ class Manifest(_Entry):
     stream: str
     date: dt.date
     format: Literal["jsonl"]
-    rotation_interval: str = Field(pattern=r"^0{0,3}[1-9][0-9]{0,5}[smhd]$", examples=["15m"])
+    rotation_interval: _Interval = Field(examples=["15m"])
     complete_through: _Time | None = Field(description="Server time before which nothing will be added")
     files: list[FileEntry]
     gaps: list[GapEntry]
@@ -178,9 +184,7 @@ def parse_manifest(data: bytes, *, where: str) -> Manifest:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ArchiveError(
-            f"manifest damaged at {field}: {first['msg'].removeprefix('Value error, ')}",
-            where=where,
-            remedy="run `ssmd-archiver rebuild`",
+            f"manifest damaged at {field}: {first['msg']}", where=where, remedy="run `ssmd-archiver rebuild`"
         ) from None
 
 
