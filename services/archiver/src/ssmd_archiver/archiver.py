@@ -21,23 +21,22 @@ from ssmd_archiver.catalog import Catalog
 from ssmd_archiver.compression import DEFAULT, Compress
 from ssmd_archiver.disk import Disk
 from ssmd_archiver.epoch import Position
+from ssmd_archiver.intake import Intake
 from ssmd_archiver.metrics import ArchiverMetrics
 from ssmd_archiver.proof import FrameLedger
-from ssmd_archiver.records import Message, SubjectReader, json_problem, parse_message
+from ssmd_archiver.records import Message, SubjectReader, parse_message
 from ssmd_archiver.recovery import Recovered
 from ssmd_archiver.rotation import Reason, Rotation
 from ssmd_archiver.runs import RUN_MESSAGES, Room, Run, read_run
 from ssmd_archiver.segment import SegmentWriter
 from ssmd_archiver.writing import BlockQueue, Written
-from ssmd_common import events
-from ssmd_common.archive.gaps import Gap, GapStatus
-from ssmd_common.archive.index import INDEX_VERSION, Anomaly, GapRecord, Header
+from ssmd_common.archive.gaps import Gap
+from ssmd_common.archive.index import INDEX_VERSION, Header
 from ssmd_common.archive.layout import Window, day_paths, segment_name
 from ssmd_common.archive.times import SECOND_NS
-from ssmd_common.frames import EventId, FrameId
 from ssmd_common.nats.client import RawMessage
 from ssmd_common.ranges import range_total
-from ssmd_common.subjects import CaptureSubject, DataSubject, SubjectBuilder
+from ssmd_common.subjects import DataSubject, SubjectBuilder
 
 __all__ = ["Archiver", "FeedSettings", "Jump"]
 
@@ -117,7 +116,7 @@ class Archiver:
         self._clock_ns = clock_ns
         self._reader = SubjectReader(settings.subjects, settings.data_filter)
         self._ledger = recovered.ledger
-        self._open_gaps = set(recovered.ledger.open_gaps)
+        self._intake = Intake(recovered.ledger, BlockBuilder(position.seq, position.msg_id), metrics, clock_ns)
         self._writer = recovered.writer
         self._segment_bytes = recovered.writer.raw_bytes if recovered.writer else 0
         self._queue = BlockQueue(settings.compress, self._written)
@@ -128,7 +127,6 @@ class Archiver:
         self._manifest_written_at = -MANIFEST_EVERY_S
         self._pending_since: float | None = None
         self.position = position
-        self._builder = BlockBuilder(position.seq, position.msg_id)
         self.last_reply: str | None = None
 
     @property
@@ -150,7 +148,7 @@ class Archiver:
     @property
     def next_seq(self) -> int:
         """The sequence to read next."""
-        return (self._builder.position or 0) + 1
+        return (self._intake.block.position or 0) + 1
 
     async def take_in(self, batch: list[RawMessage], expected_consumer_seq: int) -> tuple[int, Jump | None]:
         """Take in messages in the order delivered.
@@ -188,17 +186,18 @@ class Archiver:
         return expected_consumer_seq, None
 
     async def _commit_full(self) -> None:
-        if self._builder.raw_bytes >= BLOCK_BYTES or self._builder.messages >= BLOCK_MESSAGES:
+        block = self._intake.block
+        if block.raw_bytes >= BLOCK_BYTES or block.messages >= BLOCK_MESSAGES:
             await self._begin_commit()
 
     def _read_run(self, batch: list[RawMessage], consumer_seq: int) -> tuple[Run | None, int]:
         """Read messages at once that go on with the open segment, or tell how many to read one by one."""
-        builder, window = self._builder, self._window
+        block, window = self._intake.block, self._window
         if self._writer is None or window is None or self._bridge is not None:
             return None, 1
-        room = Room(BLOCK_MESSAGES - builder.messages, BLOCK_BYTES - builder.raw_bytes)
+        room = Room(BLOCK_MESSAGES - block.messages, BLOCK_BYTES - block.raw_bytes)
         if self._settings.rotation.max_bytes is not None:
-            most_bytes = self._settings.rotation.max_bytes - builder.raw_bytes - self._segment_bytes
+            most_bytes = self._settings.rotation.max_bytes - block.raw_bytes - self._segment_bytes
             room = replace(room, most_bytes=most_bytes)
         run, count = read_run(batch, self._reader, next_seq=self.next_seq, consumer_seq=consumer_seq, room=room)
         if run is not None and not (
@@ -214,11 +213,11 @@ class Archiver:
         if self._pending_since is None:
             self._pending_since = time.monotonic()
         self._late = False
-        self._builder.add_run(run, self._ledger.add_frames(run))
+        self._intake.add_run(run)
 
     def _is_jump(self, message: Message) -> bool:
         explained = self._bridge is not None and self._bridge.to_seq == message.seq
-        return self._builder.position is not None and not self._settings.shared and not explained
+        return self._intake.block.position is not None and not self._settings.shared and not explained
 
     def explain(self, gaps: list[Gap], to_seq: int) -> None:
         """Say what a jump was: the gaps are recorded with the message at ``to_seq``, in its segment."""
@@ -227,7 +226,7 @@ class Archiver:
     async def _add(self, message: Message) -> None:
         named = self._reader.read(message.subject)
         line_bytes = len(message.payload) + 1 if isinstance(named, DataSubject) else 0
-        raw_bytes = self._builder.raw_bytes + self._segment_bytes
+        raw_bytes = self._intake.block.raw_bytes + self._segment_bytes
         place = self._settings.rotation.place(self._window, raw_bytes, message.stored_ns, line_bytes)
         if place.seal is not None:
             await self.seal(place.seal)
@@ -244,97 +243,22 @@ class Archiver:
             self._cross(self._bridge, message)
         late = place.late or late_window
         if late and not self._late:
-            self._anomaly("late", message, {"window_start_ns": place.window.start_ns})
+            self._intake.anomaly("late", message, {"window_start_ns": place.window.start_ns})
         self._late = place.late
         if place.seal is Reason.CLOCK and before is not None:
-            self._anomaly("clock_stepped", message, {"from_ns": before.start_ns, "to_ns": message.stored_ns})
-        self._keep(message, named)
-
-    def _anomaly(self, name: str, message: Message, detail: dict[str, int]) -> None:
-        log.warning(name, seq=message.seq, **detail)
-        self._builder.note(Anomaly(name=name, seq=message.seq, at_ns=message.stored_ns, detail=dict(detail)))
-
-    def _keep(self, message: Message, named: DataSubject | CaptureSubject | None) -> None:
-        builder, ledger = self._builder, self._ledger
-        match named:
-            case DataSubject():
-                track, frame_no = ledger.locate(message.msg_id)
-                if track is not None and frame_no is not None:
-                    if frame_no in track.frames:
-                        builder.add_duplicate(message)
-                        return
-                    problem = json_problem(message.payload)
-                    gaps = ledger.frame(track, frame_no, message.received_ns, message.stored_ns)
-                    if problem is None:
-                        builder.add_record(message, named, track.key, frame_no, track.seen_ns)
-                    else:
-                        builder.add_reject(message, problem)
-                    for gap in gaps:
-                        self.note_gap(gap)
-                elif problem := json_problem(message.payload):
-                    builder.add_reject(message, problem)
-                else:
-                    builder.add_record(message, named, None, None)
-            case CaptureSubject():
-                self._keep_event(message)
-            case None:
-                builder.add_filtered(message)
-
-    def _keep_event(self, message: Message) -> None:
-        track, identity = self._ledger.identify(message.msg_id)
-        gaps: list[Gap] = []
-        if track is not None:
-            match identity:
-                case FrameId():
-                    if identity.frame_no in track.frames:
-                        self._builder.add_duplicate(message)
-                        return
-                    gaps += self._ledger.frame(track, identity.frame_no, message.received_ns, message.stored_ns)
-                case EventId():
-                    if not track.events.add(identity.event_no):
-                        self._builder.add_duplicate(message)
-                        return
-        self._builder.add_event(message)
-        event = events.decode_event(message.payload)
-        if event is not None and track is not None:
-            gaps += self._ledger.event(event, message.stored_ns)
-        for gap in gaps:
-            self.note_gap(gap)
-
-    def note_gap(self, gap: Gap) -> None:
-        """Record a gap, or a new state of one, with the next block."""
-        log.warning(
-            "gap_recorded",
-            gap_id=gap.gap_id,
-            layer=gap.layer.value,
-            cause=gap.cause,
-            status=gap.status.value,
-            missing_count=gap.missing_count,
-        )
-        self._count(gap)
-        self._ledger.recorded(gap)
-        self._builder.note(GapRecord(gap=gap))
-
-    def _count(self, gap: Gap) -> None:
-        """Count a gap once, however often its state changes."""
-        if gap.gap_id not in self._open_gaps:
-            self._metrics.gaps.add(1, layer=gap.layer.value)
-            self._metrics.last_gap.set(self._clock_ns() / SECOND_NS, layer=gap.layer.value)
-        if gap.status is GapStatus.OPEN:
-            self._open_gaps.add(gap.gap_id)
-        else:
-            self._open_gaps.discard(gap.gap_id)
+            self._intake.anomaly("clock_stepped", message, {"from_ns": before.start_ns, "to_ns": message.stored_ns})
+        self._intake.keep(message, named)
 
     def _cross(self, bridge: _Bridge, message: Message) -> None:
         """Record the gaps before a message: their end is its server time, whenever they are learned."""
         self._bridge = None
         for gap in bridge.gaps:
             end_ns = max(message.stored_ns, gap.start_ns)
-            self.note_gap(msgspec.structs.replace(gap, end_ns=end_ns, detected_ns=message.stored_ns))
+            self._intake.note_gap(msgspec.structs.replace(gap, end_ns=end_ns, detected_ns=message.stored_ns))
         if bridge.to_seq is not None:
-            self._builder.pass_gap(bridge.to_seq)
+            self._intake.block.pass_gap(bridge.to_seq)
         else:
-            self._anomaly("epoch_opened", message, {"epoch": self.position.epoch})
+            self._intake.anomaly("epoch_opened", message, {"epoch": self.position.epoch})
 
     async def _open(self, window: Window) -> None:
         settings = self._settings
@@ -358,7 +282,7 @@ class Archiver:
             interval=settings.interval,
             window_start_ns=window.start_ns,
             window_end_ns=window.end_ns,
-            after_seq=self._builder.position,
+            after_seq=self._intake.block.position,
             after_ns=self.position.stored_ns,
             connections=connections,
             open_gaps=open_gaps,
@@ -383,13 +307,12 @@ class Archiver:
         await self._queue.settle(wait=wait)
 
     async def _begin_commit(self) -> None:
-        builder = self._builder
-        if builder.empty or self._writer is None:
+        if self._intake.block.empty or self._writer is None:
             return
-        self._builder = BlockBuilder(builder.position, builder.last_msg_id)
+        block = self._intake.next_block()
         self._pending_since = None
-        self._segment_bytes += builder.raw_bytes
-        await self._queue.put(builder, self._writer)
+        self._segment_bytes += block.raw_bytes
+        await self._queue.put(block, self._writer)
 
     def _written(self, written: Written) -> None:
         """Move the position to the end of a block that is durable."""
@@ -460,7 +383,7 @@ class Archiver:
         await self.seal(Reason.EPOCH)
         self.position = position
         self._ledger.epoch = position.epoch
-        self._builder = BlockBuilder(position.seq, None)
+        self._intake.block = BlockBuilder(position.seq, None)
         self._bridge = _Bridge([gap], None)
 
     async def close(self, *, seal: bool) -> None:
