@@ -9,81 +9,25 @@ the time between two connections, and the exchange's own gaps. A frame counts as
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from ssmd_archiver.track import ConnectionTrack
 from ssmd_common import events
 from ssmd_common.archive.gaps import Gap, GapLayer, GapStatus
 from ssmd_common.archive.index import Block, ConnectionFrames
 from ssmd_common.frames import EventId, FrameId, parse_msg_id, session_instance
-from ssmd_common.ranges import Ranges, range_total
+from ssmd_common.ranges import range_total
 
 if TYPE_CHECKING:
     from ssmd_archiver.runs import Run
 
-__all__ = ["ConnectionTrack", "FrameLedger"]
+__all__ = ["FrameLedger"]
 
 _CLOSED_KEPT = 256
 _INTERRUPTED = ".closed"
-
-
-@dataclass(slots=True)
-class ConnectionTrack:
-    """One connection; fields as in :class:`~ssmd_common.archive.index.ConnectionFrames`.
-
-    Attributes:
-        covered: A gap of the stream was recorded since the last check, so missing frames lie in it.
-    """
-
-    session: str
-    connection: int
-    frames: Ranges = field(default_factory=Ranges)
-    missing: Ranges = field(default_factory=Ranges)
-    events: Ranges = field(default_factory=Ranges)
-    acked_through: int = 0
-    reported: int | None = None
-    opened_ns: int | None = None
-    seen_ns: int | None = None
-    closed: str = ""
-    closed_ns: int | None = None
-    resumed: bool = False
-    lane: int = 1
-    lanes: int = 1
-    replayed: bool = False
-    covered: bool = False
-
-    @property
-    def key(self) -> str:
-        """``{session}.{connection}``."""
-        return f"{self.session}.{self.connection}"
-
-    @property
-    def instance(self) -> str:
-        """The instance part of the session."""
-        return session_instance(self.session)
-
-    def state(self) -> ConnectionFrames:
-        """Return it as an index header keeps it."""
-        return ConnectionFrames(
-            session=self.session,
-            connection=self.connection,
-            frames=self.frames.pairs(),
-            missing=self.missing.pairs(),
-            events=self.events.pairs(),
-            acked_through=self.acked_through,
-            reported=self.reported,
-            opened_ns=self.opened_ns,
-            seen_ns=self.seen_ns,
-            closed=self.closed,
-            closed_ns=self.closed_ns,
-            resumed=self.resumed,
-            lane=self.lane,
-            lanes=self.lanes,
-            replayed=self.replayed,
-        )
 
 
 class FrameLedger:
@@ -102,25 +46,9 @@ class FrameLedger:
         self.tracks: dict[str, ConnectionTrack] = {}
         self.open_gaps: dict[str, Gap] = {gap.gap_id: gap for gap in open_gaps}
         for state in connections:
-            track = ConnectionTrack(
-                session=state.session,
-                connection=state.connection,
-                frames=Ranges(state.frames),
-                missing=Ranges(state.missing),
-                events=Ranges(state.events),
-                acked_through=state.acked_through,
-                reported=state.reported,
-                opened_ns=state.opened_ns,
-                seen_ns=state.seen_ns,
-                closed=state.closed,
-                closed_ns=state.closed_ns,
-                resumed=state.resumed,
-                lane=state.lane,
-                lanes=state.lanes,
-                replayed=state.replayed,
-            )
+            track = ConnectionTrack.of(state)
             self.tracks[track.key] = track
-        self._stopped = {track.key for track in self.tracks.values() if _waits(track)}
+        self._stopped = {track.key for track in self.tracks.values() if track.waits}
 
     def snapshot(self) -> tuple[list[ConnectionFrames], list[Gap]]:
         """Return the state a new segment's header keeps: connections and open gaps."""
@@ -446,10 +374,6 @@ class FrameLedger:
     def lost_frames(self) -> int:
         """Return how many frames of the followed connections are known to be lost."""
         return sum(range_total(track.missing.pairs()) for track in self.tracks.values())
-
-
-def _waits(track: ConnectionTrack) -> bool:
-    return track.closed == events.STOPPED and not track.resumed and not track.replayed
 
 
 def _exchange_gap_id(session: str, gap_no: int) -> str:
