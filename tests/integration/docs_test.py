@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from ssmd_common import events
-from ssmd_common.archive import certificate, index, manifest
+from ssmd_common.archive import balance, certificate, index, manifest
 from ssmd_common.archive.columns import Columns
 from ssmd_common.archive.gaps import Gap, GapLayer, GapStatus
 
@@ -38,7 +38,7 @@ _ENTRIES: list[type[BaseModel]] = [
     manifest.EpochEntry,
     manifest.AnomalyEntry,
     certificate.Certificate,
-    certificate.ConnectionBalance,
+    balance.ConnectionBalance,
     certificate.LayerGaps,
     certificate.CertifiedFile,
 ]

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from ssmd_archiver.certified import read_certificate, verify_certificate
 from ssmd_archiver.testing import DATE, SESSION, SUBJECTS, T0, Stream, archive, run_cli, trades
 from ssmd_common import events
-from ssmd_common.archive.certificate import Balance, Certificate, encode_certificate, sha256sum_list
+from ssmd_common.archive.balance import Balance
+from ssmd_common.archive.certificate import Certificate, encode_certificate, sha256sum_list
 from ssmd_common.archive.certificate_store import derive_certificate
 from ssmd_common.archive.derivation import derive_manifest, summarise
 from ssmd_common.archive.index import (
