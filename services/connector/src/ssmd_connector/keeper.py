@@ -179,14 +179,16 @@ class MarketKeeper:
 
     async def _apply(self, changes: Iterable[Change], *, because: str) -> None:
         for change in changes:
-            log.info(
-                "markets_changed",
-                lane=change.lane,
-                added=len(change.added),
-                removed=len(change.removed),
-                because=because,
-            )
-            await self._lanes[change.lane - 1].change_markets(change.added, change.removed)
+            if change.added or change.removed:
+                log.info(
+                    "markets_changed",
+                    lane=change.lane,
+                    added=len(change.added),
+                    removed=len(change.removed),
+                    because=because,
+                )
+            wanted = (*change.added, *change.opened)
+            await self._lanes[change.lane - 1].change_markets(wanted, change.removed)
 
     async def _publish(self, listings: Iterable[Listing]) -> None:
         """Put documents on record, a few at a time: frames come first."""

@@ -107,11 +107,14 @@ class Change:
         lane: The socket, from 1.
         added: New markets.
         removed: Markets that ended.
+        opened: Markets it was to subscribe to before, which the exchange may have refused as long as they were not
+            open.
     """
 
     lane: int
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    opened: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -119,6 +122,7 @@ class _Lane:
     tickers: dict[str, None] = field(default_factory=dict)
     added: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
+    opened: list[str] = field(default_factory=list)
 
 
 class Markets:
@@ -204,6 +208,8 @@ class Markets:
         elif news.what in _OPENING_NEWS:
             self._ended.discard(news.ticker)
             self._opened.add(news.ticker)
+            if news.ticker in self._lane_of:
+                self._lane_of[news.ticker].opened.append(news.ticker)
             self._want(news.ticker)
         return True, self._changes()
 
@@ -244,7 +250,7 @@ class Markets:
     def _changes(self) -> list[Change]:
         changes = []
         for number, lane in enumerate(self._lanes, start=1):
-            if lane.added or lane.removed:
-                changes.append(Change(number, tuple(lane.added), tuple(lane.removed)))
-                lane.added, lane.removed = [], []
+            if lane.added or lane.removed or lane.opened:
+                changes.append(Change(number, tuple(lane.added), tuple(lane.removed), tuple(lane.opened)))
+                lane.added, lane.removed, lane.opened = [], [], []
         return changes

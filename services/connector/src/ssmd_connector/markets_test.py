@@ -40,6 +40,14 @@ def test_a_created_market_is_added_and_a_settled_one_removed_at_once() -> None:
     assert markets.tickers(1) == ("S-E-B",)
 
 
+def test_a_market_that_is_wanted_already_is_asked_for_once_more_when_it_opens() -> None:
+    markets = all_markets()
+    markets.heard(MarketNews("created", "S-E-A"))
+    assert markets.heard(MarketNews("activated", "S-E-A")) == (True, [Change(1, opened=("S-E-A",))])
+    assert markets.heard(MarketNews("deactivated", "S-E-A")) == (True, [])
+    assert markets.tickers(1) == ("S-E-A",)
+
+
 @pytest.mark.parametrize("what", ["deactivated", "close_date_updated", "metadata_updated", "brand_new"])
 def test_a_pause_or_a_new_detail_takes_nothing_away(what: str) -> None:
     markets = all_markets()

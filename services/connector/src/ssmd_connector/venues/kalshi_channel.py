@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from ssmd_connector.effects import Effect
     from ssmd_connector.venues.kalshi import Command, Reply
 
-__all__ = ["Channel", "ErrorCode", "Verdict", "refusal_warning", "words"]
+__all__ = ["PASSING_CODES", "Channel", "ErrorCode", "Verdict", "refusal_warning", "words"]
 
 _FULL_NS = 30_000_000_000
 """How long a subscription that is full is left alone, unless a market leaves it."""
+_REFUSED_NS = 300_000_000_000
+"""After how long what was refused is asked for again: a market may not have been there yet, and trouble passes."""
 
 
 class ErrorCode:
@@ -31,11 +33,17 @@ class ErrorCode:
     ALREADY_SUBSCRIBED = 6
     UNKNOWN_SID = 7
     CHANNEL_ERROR = 10
+    INVALID_PARAMETER = 11
     MARKET_NOT_FOUND = 16
+    INTERNAL_ERROR = 17
     COMMAND_TIMEOUT = 18
     BUFFER_OVERFLOW = 25
     MARKET_LIMIT = 26
     COMMAND_RATE = 27
+
+
+PASSING_CODES = frozenset({ErrorCode.INTERNAL_ERROR, ErrorCode.COMMAND_TIMEOUT, ErrorCode.COMMAND_RATE})
+"""The codes of errors that say nothing of the command: the same may be granted a little later."""
 
 
 class Verdict(Enum):
@@ -59,7 +67,7 @@ class Channel:
     Attributes:
         sid: The subscription; None before its confirmation.
         held: The markets the exchange confirmed.
-        refused: The markets it does not have.
+        refused: The markets it does not have, or would not add.
         refusal: Why it refused the channel; empty while it did not.
     """
 
@@ -75,6 +83,8 @@ class Channel:
         self._established = False
         self._subscribing = False
         self._full_until_ns = 0
+        self._refused_until_ns = 0
+        self._told_missing: set[str] = set()
         self._is_full = False
         self._limited_alone = False
         self._adding: dict[str, None] = {}
@@ -102,15 +112,31 @@ class Channel:
         return bool(self._adding) or (bool(self._to_add) and not self._is_full)
 
     @property
+    def lacks(self) -> str:
+        """What the exchange does not grant of it, in words; empty where that is nothing."""
+        if self.refusal:
+            return self.refusal
+        parts = [f"{len(self.refused)} of the markets"] if self.refused else []
+        if self._is_full:
+            parts.append(f"no room for {self._left_out} of the markets")
+        return ", ".join(parts)
+
+    @property
+    def _left_out(self) -> int:
+        """How many of the markets that could be had are not subscribed to."""
+        return max(0, len(self._wanted or ()) - len(self.held) - len(self.refused))
+
+    @property
     def expected(self) -> list[str]:
         """The markets whose confirmation is awaited."""
         return list(self._adding)
 
     def want(self, tickers: Iterable[str]) -> None:
-        """Subscribe to these too; the owner's set holds them already."""
+        """Subscribe to these too, refused before or not; the owner's set holds them already."""
         for ticker in tickers:
             self._to_remove.pop(ticker, None)
-            if not (ticker in self.held or ticker in self._adding or ticker in self.refused):
+            self.refused.discard(ticker)
+            if not (ticker in self.held or ticker in self._adding):
                 self._to_add[ticker] = None
 
     def drop(self, tickers: Iterable[str]) -> None:
@@ -123,6 +149,8 @@ class Channel:
 
     def next_command(self, command_id: int, now_ns: int) -> Command | None:
         """Return what to say next, None where there is nothing, or an answer must come first."""
+        if self._refused_until_ns and now_ns >= self._refused_until_ns:
+            self._ask_again()
         if self.refusal:
             return None
         if self._wanted is None:
@@ -161,19 +189,24 @@ class Channel:
     def refuse(self, command: Command, reply: Reply, now_ns: int) -> tuple[Verdict, list[Effect]]:
         """Take the refusal of a command; what can be had all the same is asked for again."""
         self._answered(command)
-        if reply.code in (ErrorCode.COMMAND_TIMEOUT, ErrorCode.COMMAND_RATE):
+        if reply.code in PASSING_CODES:
             self._requeue(command, command.tickers)
             return Verdict.AGAIN, []
         if command.action is Action.DELETE:
             return Verdict.SETTLED, self._delete_refused(command, reply)
         if command.tickers and reply.code == ErrorCode.MARKET_NOT_FOUND:
-            return Verdict.SETTLED, self._not_found(command, reply)
+            return Verdict.SETTLED, self._not_found(command, reply, now_ns)
         if command.tickers and reply.code == ErrorCode.MARKET_LIMIT:
             return Verdict.SETTLED, self._limited(command, now_ns)
+        if self._established and len(command.tickers) > 1 and reply.code == ErrorCode.INVALID_PARAMETER:
+            # One market's name may be what is invalid.
+            self._halve(command)
+            return Verdict.SETTLED, []
         if self._established:
             self.refused.update(command.tickers)
         else:
             self.refusal = words(reply)
+        self._refused_until_ns = now_ns + _REFUSED_NS
         return Verdict.SETTLED, [refusal_warning(self.name, reply)]
 
     def _subscribe(self, command_id: int, tickers: tuple[str, ...]) -> Command:
@@ -216,7 +249,15 @@ class Channel:
         self._limit = max(1, len(command.tickers) // 2)
         self._requeue(command, command.tickers)
 
-    def _not_found(self, command: Command, reply: Reply) -> list[Effect]:
+    def _ask_again(self) -> None:
+        """Ask for all that was refused once more."""
+        self._refused_until_ns = 0
+        self.refusal = ""
+        self.refused.clear()
+        missing = (ticker for ticker in self._wanted or () if ticker not in self.held)
+        self._to_add |= {ticker: None for ticker in missing if ticker not in self._adding}
+
+    def _not_found(self, command: Command, reply: Reply, now_ns: int) -> list[Effect]:
         if reply.ticker in command.tickers:
             missing = reply.ticker
         elif len(command.tickers) == 1:
@@ -224,8 +265,14 @@ class Channel:
         else:
             self._halve(command)
             return []
-        self.refused.add(missing)
         self._requeue(command, [ticker for ticker in command.tickers if ticker != missing])
+        if missing not in (self._wanted or ()):
+            return []
+        self.refused.add(missing)
+        self._refused_until_ns = now_ns + _REFUSED_NS
+        if missing in self._told_missing:
+            return []
+        self._told_missing.add(missing)
         return [Warn("market_not_found", {"channel": self.name, "ticker": missing})]
 
     def _limited(self, command: Command, now_ns: int) -> list[Effect]:
@@ -239,7 +286,7 @@ class Channel:
         if self._is_full:
             return []
         self._is_full = True
-        counts = {"subscribed": len(self.held), "left_out": len(self._to_add)}
+        counts = {"subscribed": len(self.held), "left_out": self._left_out}
         remedy = "raise websocket.kalshi.sockets"
         return [Warn("market_limit_reached", {"channel": self.name, **counts, "remedy": remedy})]
 

@@ -23,7 +23,7 @@ from ssmd_connector.venues.kalshi import (
     update_command,
 )
 from ssmd_connector.venues.kalshi_books import BookRefresh
-from ssmd_connector.venues.kalshi_channel import Channel, ErrorCode, Verdict, refusal_warning, words
+from ssmd_connector.venues.kalshi_channel import PASSING_CODES, Channel, ErrorCode, Verdict, refusal_warning, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -103,9 +103,6 @@ class _Pace:
 class KalshiDialogue:
     """One connection's conversation."""
 
-    refused: tuple[str, ...] = ()
-    """Markets it does not have cost the others nothing, and are told of one by one."""
-
     def __init__(self, wishes: KalshiWishes) -> None:
         self._wanted: dict[str, None] = dict.fromkeys(wishes.tickers)
         self._channels: dict[str, Channel] = {}
@@ -128,6 +125,11 @@ class KalshiDialogue:
     def watched(self) -> frozenset[str]:
         """The types of data frames that must be shown to :meth:`data`."""
         return self._lifecycle | {_SNAPSHOT} if self._books.is_active else self._lifecycle
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """What the exchange does not grant, channel by channel; it is asked for again from time to time."""
+        return tuple(f"{channel.name}: {channel.lacks}" for channel in self._channels.values() if channel.lacks)
 
     @property
     def is_idle(self) -> bool:
@@ -185,7 +187,7 @@ class KalshiDialogue:
 
     def change_markets(self, added: Iterable[str], removed: Iterable[str], now_ns: int) -> list[Effect]:
         """Follow what is wanted now."""
-        new = [ticker for ticker in added if ticker not in self._wanted]
+        new = list(added)
         old = [ticker for ticker in removed if ticker in self._wanted]
         self._wanted.update(dict.fromkeys(new))
         for ticker in old:
@@ -224,12 +226,12 @@ class KalshiDialogue:
 
     def _other_refusal(self, reply: Reply, now_ns: int) -> list[Effect]:
         """Take an error that answers a request for snapshots, or nothing we know."""
-        hasty = reply.code in (ErrorCode.COMMAND_TIMEOUT, ErrorCode.COMMAND_RATE)
-        if reply.id is None or not self._books.refused(reply.id, reply.ticker, again=hasty):
+        passing = reply.code in PASSING_CODES
+        if reply.id is None or not self._books.refused(reply.id, reply.ticker, again=passing):
             return [refusal_warning("", reply)]
         if reply.code == ErrorCode.UNKNOWN_SID:
             return [Disconnect(Cause.TERMINAL_ERROR, words(reply))]
-        warning = self._postponed(reply, now_ns) if hasty else refusal_warning(BOOK_CHANNEL, reply)
+        warning = self._postponed(reply, now_ns) if passing else refusal_warning(BOOK_CHANNEL, reply)
         return [warning, *self._go_on(now_ns)]
 
     def _postponed(self, reply: Reply, now_ns: int) -> Warn:

@@ -51,6 +51,7 @@ class Bench:
 
     wishes: KalshiWishes
     unknown: frozenset[str] = frozenset()
+    unknown_code: int = 16
     limit: int = 1000
     names_the_market: bool = True
     now_ns: int = 0
@@ -143,7 +144,7 @@ class Bench:
         missing = sorted(tickers - held if action == "get_snapshot" else tickers & self.unknown)
         if missing:
             named = {"market_ticker": missing[0]} if self.names_the_market else {}
-            return {"code": 16, "msg": "Market not found", **named}
+            return {"code": self.unknown_code, "msg": "Market not found", **named}
         if action == "add_markets" and len(held | tickers) > self.limit:
             return {"code": 26, "msg": "limit"}
         return {}
@@ -194,7 +195,7 @@ steps = st.lists(
     st.one_of(
         st.tuples(st.just("change"), st.tuples(TICKERS, TICKERS)),
         st.tuples(st.just("answer"), st.integers(0, 9)),
-        st.tuples(st.just("haste"), st.tuples(st.integers(0, 9), st.sampled_from([18, 27]))),
+        st.tuples(st.just("haste"), st.tuples(st.integers(0, 9), st.sampled_from([17, 18, 27]))),
         st.tuples(st.just("data"), st.sampled_from(FILTERED)),
         st.tuples(st.just("tick"), st.integers(1, 3)),
         st.tuples(st.just("refresh"), st.none()),
@@ -262,6 +263,62 @@ def test_markets_the_exchange_does_not_have_cost_no_other_market(
     assert bench.of(Disconnect) == []
 
 
+@pytest.mark.parametrize("seconds", [0, 301])
+def test_a_market_the_exchange_did_not_have_yet_is_asked_for_when_it_opens_and_from_time_to_time(
+    seconds: int,
+) -> None:
+    bench = Bench(wishes("A"), frozenset("N"))
+    bench.settle()
+    bench.change({"N"}, set())
+    bench.settle()
+    assert bench.session.refused == tuple(f"{channel}: 1 of the markets" for channel in FILTERED)
+    bench.unknown = frozenset()
+    if seconds:
+        bench.tick(seconds)
+    else:
+        bench.change({"N"}, set())
+    while bench.inbox:
+        bench.answer()
+    assert [bench.subs[name].held for name in FILTERED] == [{"A", "N"}] * 2
+    assert bench.session.refused == ()
+    warned = [effect.event for effect in bench.of(Warn)]
+    assert warned == ["market_not_found"] * len(FILTERED), "once, however often it is asked for"
+
+
+def test_a_market_whose_name_is_invalid_costs_no_other_market() -> None:
+    bench = Bench(wishes("A"), frozenset("N"), unknown_code=11, names_the_market=False)
+    bench.settle()
+    bench.change(set("LMNO"), set())
+    bench.settle()
+    assert [bench.subs[name].held for name in FILTERED] == [set("ALMO")] * 2
+
+
+def test_a_channel_that_is_refused_is_told_of_and_asked_for_again_later() -> None:
+    bench = Bench(wishes("A"))
+    bench.refuse(0, 8)
+    bench.answer()
+    assert bench.session.refused == (f"{BOOK}: code 8: no",)
+    assert bench.of(Ready) == [Ready(1)]
+    bench.tick(300)
+    bench.settle()
+    assert [bench.subs[name].held for name in FILTERED] == [{"A"}] * 2
+    assert list(bench.session.refused) == []
+
+
+def test_answers_to_what_is_asked_in_vain_are_no_sign_of_life() -> None:
+    bench = Bench(KalshiWishes(filtered=("trade",), tickers=("A", "B")), limit=1)
+    bench.settle()
+    assert bench.session.refused == ("trade: no room for 1 of the markets",)
+    (warned,) = bench.of(Warn)
+    assert warned.fields == {
+        "channel": "trade",
+        "subscribed": 1,
+        "left_out": 1,
+        "remedy": "raise websocket.kalshi.sockets",
+    }
+    assert bench.session.silent_s(bench.now_ns) >= 300
+
+
 @unhurried
 @given(steps, st.integers(1, 8))
 def test_a_full_subscription_holds_as_much_as_it_can_and_says_what_is_left_out(
@@ -275,6 +332,7 @@ def test_a_full_subscription_holds_as_much_as_it_can_and_says_what_is_left_out(
         assert held <= bench.wanted
         assert len(held) == min(limit, len(bench.wanted))
     left_out = [effect for effect in bench.of(Warn) if effect.event == "market_limit_reached"]
+    assert all(effect.fields["left_out"] > 0 for effect in left_out)
     assert bench.of(Ready) == [Ready(0)]
     assert bool(left_out) or len(bench.wanted) <= limit
     assert bench.of(Disconnect) == []
@@ -361,7 +419,7 @@ def test_a_market_removed_while_a_gap_is_recovered_is_not_waited_for() -> None:
     assert bench.of(Resynced) == [Resynced(1, "sid:1")]
 
 
-@pytest.mark.parametrize("code", [18, 27])
+@pytest.mark.parametrize("code", [17, 18, 27])
 def test_a_refusal_for_haste_waits_longer_each_time_and_asks_the_same_again(code: int) -> None:
     bench = Bench(KalshiWishes(filtered=("trade",), tickers=("A",)))
     waits = []
