@@ -86,6 +86,8 @@ class MarketSource:
             if page.unread:
                 log.warning("markets_unread", entries=page.unread, reason="they name no ticker")
             chain.took(page)
+            if chain.went_in_a_circle:
+                log.warning("listing_cut_short", pages=chain.pages, reason="a cursor came again")
             yield page
 
     async def _page(self, query: dict[str, str]) -> Page:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from structlog.testing import capture_logs
 
 from ssmd_common.errors import ConfigError
 from ssmd_common.service.telemetry import Metrics
@@ -88,6 +89,13 @@ async def test_all_pages_are_taken_in_turn() -> None:
     assert tickers == ["A.5", "B", "C", "D"]
     common = {"status": "open", "limit": "1000"}
     assert queries == [common, common | {"cursor": "x=&1"}, common | {"cursor": "y"}]
+
+
+async def test_a_listing_whose_cursor_comes_again_ends_and_is_told_of() -> None:
+    with rest([page("x", "A"), page("y"), page("x", "B")]) as (url, _), capture_logs() as logs:
+        tickers, _ = await found(url)
+    assert tickers == ["A", "B"]
+    assert [(line["event"], line["pages"]) for line in logs] == [("listing_cut_short", 3)]
 
 
 async def test_what_may_heal_is_asked_again_until_it_does(waits: list[float]) -> None:

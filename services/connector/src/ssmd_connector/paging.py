@@ -87,6 +87,8 @@ class Chain:
 
     Attributes:
         is_over: Whether all pages were taken.
+        went_in_a_circle: Whether it is over since a cursor came again; there may have been more.
+        pages: How many were taken.
     """
 
     def __init__(self, query: dict[str, str]) -> None:
@@ -94,6 +96,8 @@ class Chain:
         self._cursor = ""
         self._seen: set[str] = set()
         self.is_over = False
+        self.went_in_a_circle = False
+        self.pages = 0
 
     @property
     def query(self) -> dict[str, str]:
@@ -102,9 +106,12 @@ class Chain:
 
     def took(self, page: Page) -> None:
         """Go on behind a page. A cursor that comes again would lead in a circle, and ends the listing."""
+        self.pages += 1
         self._cursor = page.cursor
-        self.is_over = not page.cursor or page.cursor in self._seen
-        self._seen.add(page.cursor)
+        self.went_in_a_circle = page.cursor in self._seen
+        self.is_over = not page.cursor or self.went_in_a_circle
+        if page.cursor:
+            self._seen.add(page.cursor)
 
 
 def chains(discover: Discover) -> Iterator[Chain]:
