@@ -43,6 +43,7 @@ log = structlog.get_logger()
 _NS_PER_S = 1_000_000_000
 _MAX_NEWS = 10_000
 _GATHER_S = 1.0
+"""Markets are often listed and settled by the hundred: documents and lines of the log are for all of a second."""
 _LONGEST_SLEEP_S = 30.0
 _AFTER_THE_HOUR_NS = _NS_PER_S
 """Books are asked for so long after the time set, since an early clock would put them into the day before."""
@@ -72,6 +73,8 @@ class MarketKeeper:
         self._news: asyncio.Queue[MarketNews] = asyncio.Queue(_MAX_NEWS)
         self._stale: dict[str, None] = {}
         self._is_stale = asyncio.Event()
+        self._untold: dict[tuple[int, str], tuple[int, int]] = {}
+        self._is_untold = asyncio.Event()
         self._discovered = plan.discovery is None
         self._source: MarketSource | None = None
         self.markets = Markets(plan.selection, plan.sockets)
@@ -105,6 +108,7 @@ class MarketKeeper:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._follow())
+                tasks.create_task(self._tell_changes())
                 if discover is not None:
                     tasks.create_task(self._discover(discover))
                 if self._plan.is_kalshi and settings.snapshot_at is not None and BOOK_CHANNEL in settings.channels:
@@ -162,7 +166,6 @@ class MarketKeeper:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left_s):
                     await self._is_stale.wait()
-                    # Markets are often listed and settled by the hundred.
                     await asyncio.sleep(_GATHER_S)
             stale, self._stale = tuple(self._stale), {}
             self._is_stale.clear()
@@ -180,15 +183,20 @@ class MarketKeeper:
     async def _apply(self, changes: Iterable[Change], *, because: str) -> None:
         for change in changes:
             if change.added or change.removed:
-                log.info(
-                    "markets_changed",
-                    lane=change.lane,
-                    added=len(change.added),
-                    removed=len(change.removed),
-                    because=because,
-                )
+                added, removed = self._untold.get((change.lane, because), (0, 0))
+                self._untold[change.lane, because] = added + len(change.added), removed + len(change.removed)
+                self._is_untold.set()
             wanted = (*change.added, *change.opened)
             await self._lanes[change.lane - 1].change_markets(wanted, change.removed)
+
+    async def _tell_changes(self) -> None:
+        while True:
+            await self._is_untold.wait()
+            await asyncio.sleep(_GATHER_S)
+            untold, self._untold = self._untold, {}
+            self._is_untold.clear()
+            for (lane, because), (added, removed) in untold.items():
+                log.info("markets_changed", lane=lane, added=added, removed=removed, because=because)
 
     async def _publish(self, listings: Iterable[Listing]) -> None:
         """Put documents on record, a few at a time: frames come first."""
