@@ -116,6 +116,7 @@ class Session:
         self._tracker = SequenceTracker(starts_at=sequence_starts_at)
         self._holey = SequenceTracker(leaves_holes=True)
         self._gaps: dict[tuple[str, int], int] = {}
+        self._healed: set[int] = set()
         self._last_frame_ns = 0
         self.state = State.SUBSCRIBING
 
@@ -193,11 +194,10 @@ class Session:
 
     def _found(self, finding: SequenceGap | SequenceRepeat, now_ns: int) -> list[Effect]:
         if not isinstance(finding, SequenceGap):
-            numbers = (self._gaps.pop((finding.key, after), None) for after in finding.healed)
-            return [
-                Repeated(finding),
-                *(Resynced(no, finding.key, healed=True) for no in numbers if no is not None),
-            ]
+            popped = (self._gaps.pop((finding.key, after), None) for after in finding.healed)
+            numbers = [number for number in popped if number is not None]
+            self._healed.update(numbers)
+            return [Repeated(finding), *(Resynced(number, finding.key, healed=True) for number in numbers)]
         number = self._gaps[finding.key, finding.after_seq] = next(self._gap_numbers)
         if len(self._gaps) > _GAPS_FOLLOWED:
             del self._gaps[next(iter(self._gaps))]
@@ -207,6 +207,9 @@ class Session:
         """Move on where the effects say so; nothing is decided after the end."""
         if self.state is State.ENDED:
             return []
+        if self._healed:
+            # Nothing is missing there any more, whatever was asked for meanwhile.
+            effects = [one for one in effects if not (isinstance(one, Resynced) and one.gap_no in self._healed)]
         for index, effect in enumerate(effects):
             if isinstance(effect, Disconnect):
                 self.state = State.ENDED

@@ -386,6 +386,22 @@ def test_every_gap_of_a_book_is_resynced_by_snapshots_that_came_after_it(moves: 
         assert found < done
 
 
+def test_a_gap_whose_frame_comes_late_is_healed_and_not_called_resynced_after_that() -> None:
+    bench = Bench(wishes("A"))
+    bench.settle()
+    sub = bench.subs[BOOK]
+    for seq in (sub.seq + 2, sub.seq + 1):
+        bench._send({"type": "orderbook_delta", "sid": sub.sid, "seq": seq, "msg": {"market_ticker": "A"}})
+    sub.seq += 2
+    bench.settle()
+    assert [effect.healed for effect in bench.of(Resynced)] == [True]
+    bench.lose(1)
+    bench.data(BOOK)
+    bench.data(BOOK)
+    bench.settle()
+    assert [(effect.gap_no, effect.healed) for effect in bench.of(Resynced)] == [(1, True), (2, False)]
+
+
 def test_a_refresh_asks_for_every_book_in_batches_few_at_a_time() -> None:
     bench = Bench(wishes("ABCDEFG"))
     while bench.inbox:
