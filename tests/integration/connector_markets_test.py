@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from structlog.testing import capture_logs
 
 from integration.connector_bench import FEED, Bench, Recorded, running_process, until
 from integration.nats_server import NatsServer
@@ -133,6 +134,17 @@ async def test_the_markets_of_a_series_are_found_documented_and_captured_and_no_
         assert set(tickers(recorded, kind)) == set(wanted)
     assert Counter(tickers(recorded, "orderbook_snapshot")) == dict.fromkeys(wanted, 1)
     holds_no_gap(recorded)
+
+
+async def test_a_series_that_lists_no_market_is_told_of_once(bench: Bench, road: GeneratedRoad) -> None:
+    series = listing(0).series_ticker
+    with capture_logs() as logs:
+        async with (
+            Simulator(road, keys=None) as simulator,
+            capturing(bench, simulator.url, discover={"series": [series, "KXTYPO"], "every": "1s"}),
+        ):
+            await until(lambda: sum(line["event"] == "markets_discovered" for line in logs) >= 2)
+    assert [line["of"] for line in logs if line["event"] == "nothing_listed"] == ["KXTYPO"]
 
 
 async def test_books_of_all_markets_are_had_by_discovering_them(bench: Bench, road: GeneratedRoad) -> None:

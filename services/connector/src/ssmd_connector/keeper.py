@@ -73,6 +73,7 @@ class MarketKeeper:
         self._news: asyncio.Queue[MarketNews] = asyncio.Queue(_MAX_NEWS)
         self._stale: dict[str, None] = {}
         self._is_stale = asyncio.Event()
+        self._empty: set[str] = set()
         self._untold: dict[tuple[int, str], tuple[int, int]] = {}
         self._is_untold = asyncio.Event()
         self._discovered = plan.discovery is None
@@ -147,18 +148,27 @@ class MarketKeeper:
     async def _look_for_all(self, discover: Discover, source: MarketSource) -> None:
         begun, before = time.monotonic(), len(self.markets)
         self.markets.begin_pass()
+        listed: dict[str, int] = {}
         for chain in chains(discover):
             async for page in source.pages(chain):
+                listed[chain.scope] = listed.get(chain.scope, 0) + len(page.listings)
                 await self._apply(self.markets.listed(page.listings), because="discovered")
                 await self._publish(page.listings)
         await self._look_up(self.markets.end_pass(), source, strict=True)
         self.markets.forget_documents()
+        self._tell_empty({scope for scope, count in listed.items() if not count})
         log.info(
             "markets_discovered",
             markets=len(self.markets),
             before=before,
             took_s=round(time.monotonic() - begun, 2),
         )
+
+    def _tell_empty(self, empty: set[str]) -> None:
+        """Warn once of what lists no market: it may be misspelt, or between two of its events."""
+        for scope in sorted(empty - self._empty):
+            log.warning("nothing_listed", of=scope or "all markets", remedy="check series, events and status")
+        self._empty = empty
 
     async def _look_up_until(self, deadline: float, source: MarketSource) -> None:
         """Ask for the documents of markets there is news of, until it is time to look for all."""

@@ -100,6 +100,11 @@ class Chain:
         self.pages = 0
 
     @property
+    def scope(self) -> str:
+        """The series or event whose markets are listed; empty for all markets."""
+        return self._query.get("series_ticker") or self._query.get("event_ticker") or ""
+
+    @property
     def query(self) -> dict[str, str]:
         """The next request's."""
         return self._query | ({"cursor": self._cursor} if self._cursor else {})
