@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["GenericVenue"]
 
 _TEXT_PREVIEW = 64
-_MAX_DIGITS = 18
+_MAX_DIGITS = 19
 
 
 class _Missing:
@@ -117,7 +117,7 @@ class _Finder:
 
 def _whole(value: object) -> int | None:
     if isinstance(value, str) and len(value) <= _MAX_DIGITS and value.isascii() and value.isdecimal():
-        return int(value)
+        value = int(value)
     # A number beyond 64 bits is none that an exchange counts by.
     return value if type(value) is int and 0 <= value < 1 << 63 else None
 
@@ -223,7 +223,8 @@ class GenericVenue:
         refused = any(match.fits(root) for match in self._refused)
         if refused or kind in self._control_types or any(match.fits(root) for match in self._present):
             name = kind or "reply"
-            return Route(Kind.CONTROL, name, name, refused=refused, is_pong=kind in self._pong)
+            numbers = self._numbers_of(kind, root)
+            return Route(Kind.CONTROL, name, name, None, (), *numbers, refused=refused, is_pong=kind in self._pong)
         symbols = _first_found(self._symbols, root)
         ticker = symbols[0] if len(symbols) == 1 else None
         several = tuple(symbols) if len(symbols) > 1 else ()
@@ -231,22 +232,16 @@ class GenericVenue:
             reason = f"several types: {', '.join(types)[:_TEXT_PREVIEW]}" if types else "no type in it"
             return Route(Kind.DATA, UNTYPED, UNTYPED, ticker, several, routed=False, reason=reason)
         subject_type = self._subject_types.get(kind, kind)
+        return Route(Kind.DATA, kind, subject_type, ticker, several, *self._numbers_of(kind, root))
+
+    def _numbers_of(self, kind: str, root: object) -> tuple[str, int, int | None, tuple[Numbers, ...], bool]:
+        """Return the numbers of a frame as a route has them; exchanges count control frames too."""
         for numbers in self._numbers:
             if not numbers.types or kind in numbers.types:
                 found = numbers.read(root)
                 if found:
-                    more, holes = tuple(found[1:]), numbers.leaves_holes
-                    return Route(
-                        Kind.DATA,
-                        kind,
-                        subject_type,
-                        ticker,
-                        several,
-                        *found[0],
-                        more_numbers=more,
-                        leaves_holes=holes,
-                    )
-        return Route(Kind.DATA, kind, subject_type, ticker, several)
+                    return *found[0], tuple(found[1:]), numbers.leaves_holes
+        return "", 0, None, (), False
 
 
 class _Match:

@@ -91,6 +91,38 @@ def test_sequences_are_read_by_their_rule() -> None:
         assert route(COINBASE, {"type": "ticker", "product_id": "A", "sequence": odd}).seq_key == ""
 
 
+ONE_COUNTER = {
+    "route": {"type": ["channel"]},
+    "control": {"types": ["heartbeats", "pong"], "refused": ["error"]},
+    "keep_alive": {"text": "ping", "interval_s": 9, "answer": "pong"},
+    "sequences": [
+        {"kind": "contiguous", "types": ["own"], "value": "n"},
+        {"kind": "contiguous", "value": "sequence_num"},
+    ],
+}
+
+
+def test_a_control_frame_counts_where_the_exchange_numbers_it() -> None:
+    numbered = {
+        "heartbeats": route(ONE_COUNTER, {"channel": "heartbeats", "sequence_num": 1}),
+        "pong": route(ONE_COUNTER, {"channel": "pong", "sequence_num": 1}),
+        "reply": route(ONE_COUNTER, {"error": "no", "sequence_num": 1}),
+    }
+    for kind, found in numbered.items():
+        assert (found.kind, found.type, found.numbers) == (Kind.CONTROL, kind, (("all", 1, 1),))
+    assert (numbered["pong"].is_pong, numbered["reply"].refused) == (True, True)
+    assert route(ONE_COUNTER, {"channel": "heartbeats", "n": 1}).numbers == ()
+    assert route(ONE_COUNTER, {"channel": "trades", "sequence_num": 2}).numbers == (("all", 2, 2),)
+
+
+def test_a_number_of_63_bits_counts_however_it_is_written() -> None:
+    for number in (2290000000061666327, (1 << 63) - 1):
+        for written in (number, str(number)):
+            found = route(COINBASE, {"type": "ticker", "product_id": "A", "sequence": written})
+            assert found.seq == number
+    assert route(COINBASE, {"type": "ticker", "product_id": "A", "sequence": str(1 << 63)}).numbers == ()
+
+
 ARRAYS = {
     "route": {"type": ["ch"], "symbol": ["d.*.s"]},
     "sequences": [
