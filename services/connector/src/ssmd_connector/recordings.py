@@ -2,8 +2,8 @@
 
 A line is a frame as it came; or an object that holds the frame beside the time of its receipt,
 ``{"received_ms": …, "frame": …}`` (or ``received_ns``), where a frame given as a JSON string is that text, so that
-frames that are no JSON can be kept; or a record of the manifest API, ``{"seq": …, "data": …}``. Gzip is recognised
-by its first bytes: a sealed segment's data file is a recording, even apart from its evidence.
+frames that are no JSON can be kept; or a record of the manifest API, ``{"seq": …, "stored_ns": …, "data": …}``.
+Gzip is recognised by its first bytes: a sealed segment's data file is a recording, even apart from its evidence.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ __all__ = ["RecordedFrame", "recorded_frames"]
 
 _GZIP = b"\x1f\x8b"
 _QUOTE = b'"'
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class _Timed(msgspec.Struct, forbid_unknown_fields=True):
@@ -36,11 +37,11 @@ class _Timed(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Record(msgspec.Struct, forbid_unknown_fields=True):
-    """A record as the manifest API tells it."""
+    """A record as the manifest API tells it; frames of exchanges have ``seq`` and ``data`` too."""
 
     seq: int
+    stored_ns: int
     data: msgspec.Raw
-    stored_ns: int | None = None
     received_ns: int | None = None
     type: str | None = None
     ticker: str | None = None
@@ -82,6 +83,9 @@ def recorded_frames(path: Path) -> Iterator[RecordedFrame]:
             lines = gzip.GzipFile(fileobj=raw) if packed else raw
             for number, line in enumerate(lines, 1):
                 text = line.rstrip(b"\r\n")
+                if number == 1:
+                    # The editor's that saved the file, not the exchange's.
+                    text = text.removeprefix(_BYTE_ORDER_MARK)
                 if text.strip():
                     yield RecordedFrame(number, _frame(text))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -48,6 +48,8 @@ def test_a_text_that_is_no_json_is_kept_as_a_string_beside_its_time(tmp_path: Pa
         b'{"frame":1}',
         b'{"frame":1,"received_ms":1,"type":"x"}',
         b'{"seq":1,"data":1,"more":1}',
+        b'{"type":"trade","ticker":"BTC-USD","seq":5,"data":{"price":"1"}}',
+        b'{"seq":1,"data":1}',
         b'"text"',
         b"[1]",
         b"PONG",
@@ -97,3 +99,8 @@ def test_every_json_value_beside_a_time_comes_back(tmp_path: Path) -> None:
     values = [None, 0, [1, {"a": []}], {"type": "x"}]
     lines = "\n".join(json.dumps({"received_ms": 1, "frame": value}) for value in values)
     assert [json.loads(frame) for frame in frames(tmp_path / "f", lines.encode())] == values
+
+
+def test_the_mark_an_editor_puts_before_a_file_is_no_part_of_its_first_frame(tmp_path: Path) -> None:
+    mark = b"\xef\xbb\xbf"
+    assert frames(tmp_path / "f", mark + FRAME + b"\r\n" + mark + FRAME) == [FRAME, mark + FRAME]
