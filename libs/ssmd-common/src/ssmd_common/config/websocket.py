@@ -4,8 +4,8 @@ Any exchange that sends JSON over a WebSocket is described by data alone (``venu
 connecting, where type, symbol and sequence lie in a frame, which frames are control. Kalshi has a venue of its own,
 since its handshake is signed and its subscriptions are numbered.
 
-Places in a frame are *paths*: names and array indexes joined by dots, ``*`` for every element of an array. A frame
-whose root is an array starts with an index or ``*``::
+Places in a frame are *paths*: names and array indexes joined by dots, ``*`` for every element of an array, ``-1``
+for the last. A frame whose root is an array starts with an index or ``*``::
 
     product_id                 {"product_id": "BTC-USD"}
     data.0.symbol              {"data": [{"symbol": "BTC/USD"}]}
@@ -21,11 +21,14 @@ from __future__ import annotations
 import json
 import re
 from datetime import time
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ssmd_common.config.model import ByteCount, ConfigModel, Duration, Seconds, Text, invalid, parse_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = [
     "ANY_ELEMENT",
@@ -48,7 +51,8 @@ __all__ = [
 ANY_ELEMENT = "*"
 """The segment of a path that stands for every element of an array."""
 
-_INDEX = re.compile(r"0|[1-9][0-9]{0,5}")
+_INDEX = re.compile(r"0|-?[1-9][0-9]{0,5}")
+_OTHER_NOTATION = re.compile(r"\$\.|/|.*\[-?[0-9*]*\]")
 _MIB = 1 << 20
 BOOK_TYPES = {"orderbook_snapshot": "orderbook", "orderbook_delta": "orderbook"}
 """Message types that share a subject unless a feed says otherwise: full books and their changes."""
@@ -60,12 +64,17 @@ def path_segments(path: str) -> tuple[str | int, ...]:
 
 
 def _path(text: str) -> str:
-    if not all(text.split(".")) or text != text.strip():
+    if not all(text.split(".")) or text != text.strip() or _OTHER_NOTATION.match(text):
         raise invalid(f"{text!r} is no path", remedy="join names and array indexes by dots, such as data.0.symbol")
     return text
 
 
-PathText = Annotated[str, AfterValidator(_path)]
+def _index_as_text(value: Any) -> Any:
+    """Take a bare number for the index it is: the path of a value in an array root is nothing else."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+PathText = Annotated[str, BeforeValidator(_index_as_text), AfterValidator(_path)]
 """A path in a frame, as the module's docstring tells; :func:`path_segments` takes it apart."""
 
 
@@ -88,7 +97,7 @@ class Place(ConfigModel):
     @model_validator(mode="before")
     @classmethod
     def _from_bare_path(cls, value: Any) -> Any:
-        return {"path": value} if isinstance(value, str) else value
+        return {"path": value} if isinstance(value, str | int) else value
 
     @property
     def segments(self) -> tuple[str | int, ...]:
@@ -116,7 +125,7 @@ class FrameMatch(ConfigModel):
     @model_validator(mode="before")
     @classmethod
     def _from_bare_path(cls, value: Any) -> Any:
-        return {"path": value} if isinstance(value, str) else value
+        return {"path": value} if isinstance(value, str | int) else value
 
 
 class Route(ConfigModel):
@@ -184,18 +193,45 @@ class Control(ConfigModel):
     refused: tuple[FrameMatch, ...] = ()
 
 
+_FILLED = ("{symbols}", "{symbol}", "{id}")
+_TO_FILL = re.compile(r"\{[A-Za-z_]+\}")
+
+
 def _subscribe_frame(value: Any) -> Any:
     if not isinstance(value, dict | list | str) or not value:
         raise invalid("is no frame", remedy="write JSON as YAML, or text in quotes")
     try:
-        text = json.dumps(value, allow_nan=False)
+        json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
         raise invalid("is no JSON", remedy="keys are text, values are JSON") from None
-    if isinstance(value, str) and "{symbol" in value:
-        raise invalid("is text, in which symbols are not filled in", remedy="write the JSON as YAML")
-    if "{symbols}" in text.replace('"{symbols}"', ""):
-        raise invalid("{symbols} stands beside other text", remedy='write {symbol} there, or "{symbols}" alone')
+    if isinstance(value, str):
+        if any(name in value for name in _FILLED):
+            raise invalid("is text, in which nothing is filled in", remedy="write the JSON as YAML")
+        return value
+    for text, is_key in _texts(value):
+        _check_filled(text, is_key=is_key)
     return value
+
+
+def _texts(value: Any) -> Iterator[tuple[str, bool]]:
+    """Yield every text of a frame, and whether it is a key."""
+    if isinstance(value, str):
+        yield value, False
+    for item in value if isinstance(value, list) else ():
+        yield from _texts(item)
+    for key, item in value.items() if isinstance(value, dict) else ():
+        yield str(key), True
+        yield from _texts(item)
+
+
+def _check_filled(text: str, *, is_key: bool) -> None:
+    for name in _TO_FILL.findall(text):
+        if name not in _FILLED:
+            raise invalid(f"{name} is nothing to fill in", remedy=f"there are {', '.join(_FILLED)}")
+        if is_key:
+            raise invalid(f"{name} stands in a key, which is not filled in", remedy="put it into a value")
+        if name == "{symbols}" and text != name:
+            raise invalid("{symbols} stands beside other text", remedy='write {symbol} there, or "{symbols}" alone')
 
 
 SubscribeFrame = Annotated[dict[str, Any] | list[Any] | str, BeforeValidator(_subscribe_frame)]
@@ -334,8 +370,9 @@ class WebsocketSettings(ConfigModel):
         symbols: What to subscribe to (generic), unless the environment says otherwise.
         subscribe: Frames to send after connecting (generic): JSON as YAML, or text sent as it is. In JSON, the text
             ``"{symbols}"`` becomes the list of a batch's symbols, a list item holding ``{symbol}`` becomes one item
-            for each of them, and ``"{id}"`` a number that no other frame of the connection has. A frame with
-            symbols in it is sent once a batch, with ``{symbol}`` outside a list once a symbol, any other once.
+            for each of them, and ``"{id}"`` a number that no other frame of the connection has (its digits, within
+            other text). A frame with symbols in it is sent once a batch, with ``{symbol}`` outside a list once a
+            symbol, any other once.
         subscribe_batch_size: Symbols in one subscribe frame.
         route: Where type and symbol lie (generic).
         sequences: How messages are numbered (generic); empty when they are not, and then a loss at the exchange

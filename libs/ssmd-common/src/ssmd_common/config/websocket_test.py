@@ -87,7 +87,10 @@ def test_only_an_unbounded_search_covers_everything(discover: dict[str, Any], *,
 @pytest.mark.parametrize(
     ("frame", "problem"),
     [
-        ('\'{"s": "{symbol}"}\'', "is text, in which symbols are not filled in \\(write the JSON as YAML"),
+        ('\'{"s": "{symbol}"}\'', "is text, in which nothing is filled in \\(write the JSON as YAML"),
+        ('\'{"s": "{id}"}\'', "is text, in which nothing is filled in"),
+        ('{a: {"x.{symbol}": true}}', "{symbol} stands in a key, which is not filled in \\(put it into a value"),
+        ('{a: ["{SYMBOL}@trade"]}', "{SYMBOL} is nothing to fill in \\(there are {symbols}, {symbol}, {id}"),
         ('{s: "a {symbols}"}', "{symbols} stands beside other text \\(write {symbol} there"),
         ("7", "is no frame"),
         ("[]", "is no frame"),
@@ -97,6 +100,21 @@ def test_only_an_unbounded_search_covers_everything(discover: dict[str, Any], *,
 def test_a_subscribe_frame_that_would_go_out_unfilled_is_refused(frame: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=rf"subscribe\.0.*(?:{problem})"):
         parse_model(f"{{route: {{type: [t]}}, subscribe: [{frame}]}}", WebsocketSettings, file="f.yaml")
+
+
+def test_an_index_may_stand_for_a_path_and_counts_from_the_end_below_zero() -> None:
+    text = "{route: {type: [1, {path: -1}], symbol: [0]}, sequences: [{kind: contiguous, value: -2}]}"
+    found = parse_model(text, WebsocketSettings, file="f.yaml")
+    assert found.route is not None
+    assert [place.segments for place in (*found.route.type, *found.route.symbol)] == [(1,), (-1,), (0,)]
+    assert found.sequences[0].value is not None
+    assert found.sequences[0].value.segments == (-2,)
+
+
+@pytest.mark.parametrize("path", ["$.data.s", "/data/s", "data[0].s", "data[*].s", "data[]", "data..s", "a. b "])
+def test_a_path_in_another_notation_is_refused(path: str) -> None:
+    with pytest.raises(ConfigError, match=r"route\.type\.0\.path: .* is no path \(join names and array indexes by"):
+        parse_model(f"{{route: {{type: ['{path}']}}}}", WebsocketSettings, file="f.yaml")
 
 
 def test_a_name_of_digits_with_a_leading_zero_is_no_index() -> None:

@@ -72,7 +72,7 @@ def _located(root: object, segments: Iterable[str | int]) -> list[tuple[_Element
 def _step(value: object, part: str | int) -> object:
     if isinstance(value, dict):
         return value.get(str(part), _MISSING)
-    if isinstance(part, int) and isinstance(value, list) and part < len(value):
+    if isinstance(part, int) and isinstance(value, list) and -len(value) <= part < len(value):
         return value[part]
     return _MISSING
 
@@ -230,7 +230,8 @@ class GenericVenue:
         several = tuple(symbols) if len(symbols) > 1 else ()
         if not kind:
             reason = f"several types: {', '.join(types)[:_TEXT_PREVIEW]}" if types else "no type in it"
-            return Route(Kind.DATA, UNTYPED, UNTYPED, ticker, several, routed=False, reason=reason)
+            numbers = self._numbers_of("", root)
+            return Route(Kind.DATA, UNTYPED, UNTYPED, ticker, several, *numbers, routed=False, reason=reason)
         subject_type = self._subject_types.get(kind, kind)
         return Route(Kind.DATA, kind, subject_type, ticker, several, *self._numbers_of(kind, root))
 

@@ -27,7 +27,7 @@ _PREVIEW = 200
 _GATHER_NS = 2 * _NS_PER_S
 """An exchange that refuses symbols one by one has said so of all of them by then."""
 _SETTLED_NS = 60 * _NS_PER_S
-_SYMBOL = "{symbol}"
+_SYMBOL, _ID = "{symbol}", "{id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,12 @@ def _filled(value: Any, batch: tuple[str, ...], ids: Iterator[int]) -> Any:
         return items
     if value == "{symbols}":
         return list(batch)
-    if _names_one(value):
-        return value.replace(_SYMBOL, *batch)
-    return next(ids) if value == "{id}" else value
+    if value == _ID:
+        return next(ids)
+    if not isinstance(value, str):
+        return value
+    text = value.replace(_SYMBOL, batch[0]) if _names_one(value) else value
+    return text.replace(_ID, str(next(ids))) if _ID in value else text
 
 
 class GenericDialogue:

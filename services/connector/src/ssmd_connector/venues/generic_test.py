@@ -115,6 +115,15 @@ def test_a_control_frame_counts_where_the_exchange_numbers_it() -> None:
     assert route(ONE_COUNTER, {"channel": "trades", "sequence_num": 2}).numbers == (("all", 2, 2),)
 
 
+def test_an_array_root_may_be_counted_from_its_end_whatever_its_length_and_type() -> None:
+    rules = {"route": {"type": ["event", 1], "symbol": [0]}, "sequences": [{"kind": "contiguous", "value": -1}]}
+    typed = route(rules, [19111, "te", [401597395, 7245.3], 2])
+    assert (typed.type, typed.ticker, typed.numbers) == ("te", "19111", (("all", 2, 2),))
+    untyped = route(rules, [19111, [[401597395, 7245.3]], 1])
+    assert (untyped.routed, untyped.numbers) == (False, (("all", 1, 1),))
+    assert route(rules, []).numbers == ()
+
+
 def test_a_number_of_63_bits_counts_however_it_is_written() -> None:
     for number in (2290000000061666327, (1 << 63) - 1):
         for written in (number, str(number)):
@@ -207,7 +216,7 @@ def test_a_symbol_in_a_mapping_of_a_list_makes_an_item_each_and_outside_a_list_a
             "subscribe": [
                 {"op": "subscribe", "args": [{"channel": "trades", "inst": "{symbol}"}, {"channel": "status"}]},
                 {"event": "subscribe", "symbol": "t{symbol}", "id": "{id}", "all": ["{symbol}"]},
-                ["join", {"topics": "{symbols}"}],
+                ["join", {"topics": "{symbols}"}, "{symbol}-{id}", "r{id}"],
             ],
         }
     )
@@ -222,7 +231,7 @@ def test_a_symbol_in_a_mapping_of_a_list_makes_an_item_each_and_outside_a_list_a
         },
         {"event": "subscribe", "symbol": "tA", "id": 1, "all": ["A"]},
         {"event": "subscribe", "symbol": "tB", "id": 2, "all": ["B"]},
-        ["join", {"topics": ["A", "B"]}],
+        ["join", {"topics": ["A", "B"]}, "A-3", "B-4", "r5"],
     ]
 
 
