@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ANY_ELEMENT",
     "BOOK_TYPES",
+    "Answer",
     "Control",
     "Discover",
     "FrameMatch",
@@ -238,19 +239,51 @@ SubscribeFrame = Annotated[dict[str, Any] | list[Any] | str, BeforeValidator(_su
 """A frame to send: a mapping or list that becomes JSON, or text sent as it is."""
 
 
+class Answer(ConfigModel):
+    """What the exchange says to our keep-alive. A bare text may stand for ``text``.
+
+    Attributes:
+        text: A whole frame that is not JSON (``PONG``), or a message type as the route finds it.
+        path: A path that the answer has, of an exchange whose answers name no type.
+        equals: The value that path must hold, as a :class:`FrameMatch` has it.
+    """
+
+    text: Text | None = None
+    path: PathText | None = None
+    equals: Annotated[bool | int | str | None, BeforeValidator(_comparable)] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_bare_text(cls, value: Any) -> Any:
+        return {"text": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _text_or_path(self) -> Self:
+        if (self.text is None) == (self.path is None) or (self.text is not None and self.equals is not None):
+            raise invalid(
+                "is a text alone, or a path", remedy="give the text, or path and, where it matters, equals"
+            )
+        return self
+
+    @property
+    def match(self) -> FrameMatch | None:
+        """The property it has, where it is known by one."""
+        return None if self.path is None else FrameMatch(path=self.path, equals=self.equals)
+
+
 class KeepAlive(ConfigModel):
     """What the exchange wants to hear from a quiet client, beside the protocol's own pings.
 
     Attributes:
         text: The frame to send.
         interval_s: How often.
-        answer: The exchange's answer: a whole frame that is not JSON (``PONG``), or a message type as the route
-            finds it. It is control, and no sign of life: a feed that answers and sends nothing else is dead.
+        answer: The exchange's answer. It is control, and no sign of life: a feed that answers and sends nothing
+            else is dead.
     """
 
     text: Text
     interval_s: Seconds
-    answer: Text | None = None
+    answer: Answer | None = None
 
 
 def _or_all(value: Any) -> Any:

@@ -102,6 +102,15 @@ def test_a_subscribe_frame_that_would_go_out_unfilled_is_refused(frame: str, pro
         parse_model(f"{{route: {{type: [t]}}, subscribe: [{frame}]}}", WebsocketSettings, file="f.yaml")
 
 
+@pytest.mark.parametrize("answer", ["{}", "{text: pong, path: id}", "{text: pong, equals: 1}"])
+def test_an_answer_is_a_text_or_a_path(answer: str) -> None:
+    text = f"{{route: {{type: [t]}}, keep_alive: {{text: ping, interval_s: 1, answer: {answer}}}}}"
+    with pytest.raises(
+        ConfigError, match=r"keep_alive\.answer: is a text alone, or a path \(give the text, or path"
+    ):
+        parse_model(text, WebsocketSettings, file="f.yaml")
+
+
 def test_an_index_may_stand_for_a_path_and_counts_from_the_end_below_zero() -> None:
     text = "{route: {type: [1, {path: -1}], symbol: [0]}, sequences: [{kind: contiguous, value: -2}]}"
     found = parse_model(text, WebsocketSettings, file="f.yaml")

@@ -191,7 +191,8 @@ class GenericVenue:
         self._types = [_Finder.of(place) for place in route.type] if route else []
         self._symbols = [_Finder.of(place) for place in route.symbol] if route else []
         answer = settings.keep_alive.answer if settings.keep_alive else None
-        self._pong = {answer} if answer else set()
+        self._pong = {answer.text} if answer and answer.text else set()
+        self._answer = _Match(answer.match) if answer and answer.match else None
         self._control_types = self._pong | set(settings.control.types)
         self._texts = {text.encode(): text for text in (*settings.control.texts, *self._pong)}
         self._present = [_Match(match) for match in settings.control.present]
@@ -221,10 +222,11 @@ class GenericVenue:
         types = _first_found(self._types, root)
         kind = types[0] if len(types) == 1 else ""
         refused = any(match.fits(root) for match in self._refused)
-        if refused or kind in self._control_types or any(match.fits(root) for match in self._present):
+        is_pong = kind in self._pong or (self._answer is not None and self._answer.fits(root))
+        if refused or is_pong or kind in self._control_types or any(match.fits(root) for match in self._present):
             name = kind or "reply"
             numbers = self._numbers_of(kind, root)
-            return Route(Kind.CONTROL, name, name, None, (), *numbers, refused=refused, is_pong=kind in self._pong)
+            return Route(Kind.CONTROL, name, name, None, (), *numbers, refused=refused, is_pong=is_pong)
         symbols = _first_found(self._symbols, root)
         ticker = symbols[0] if len(symbols) == 1 else None
         several = tuple(symbols) if len(symbols) > 1 else ()

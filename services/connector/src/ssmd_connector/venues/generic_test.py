@@ -115,6 +115,23 @@ def test_a_control_frame_counts_where_the_exchange_numbers_it() -> None:
     assert route(ONE_COUNTER, {"channel": "trades", "sequence_num": 2}).numbers == (("all", 2, 2),)
 
 
+def test_an_answer_without_a_type_is_known_by_what_it_holds() -> None:
+    rules: dict[str, Any] = {
+        "route": {"type": ["method"]},
+        "keep_alive": {
+            "text": '{"id":9,"method":"public/test"}',
+            "interval_s": 9,
+            "answer": {"path": "result.version"},
+        },
+        "control": {"present": ["result"]},
+    }
+    answer = route(rules, {"id": 9, "result": {"version": "1.2.26"}})
+    assert (answer.kind, answer.type, answer.is_pong) == (Kind.CONTROL, "reply", True)
+    assert not route(rules, {"id": 1, "result": ["trades"]}).is_pong
+    rules["keep_alive"]["answer"] = {"path": "id", "equals": 9}
+    assert [route(rules, {"id": number}).is_pong for number in (9, 8, "9")] == [True, False, False]
+
+
 def test_an_array_root_may_be_counted_from_its_end_whatever_its_length_and_type() -> None:
     rules = {"route": {"type": ["event", 1], "symbol": [0]}, "sequences": [{"kind": "contiguous", "value": -1}]}
     typed = route(rules, [19111, "te", [401597395, 7245.3], 2])
