@@ -83,13 +83,14 @@ class SequenceTracker:
         Args:
             key: What the sequence belongs to.
             first: The frame's number, or the first of its range.
-            last: The last of its range (inclusive); None for a single number.
+            last: The last of its range (inclusive); None for a single number. One less than ``first`` is that of a
+                frame that only says where the sequence stands.
             at_ns: When the frame was received.
 
         Returns:
             What is wrong with them, or None when they continue the sequence.
         """
-        if last is None or last < first:
+        if last is None or last < first - 1:
             last = first
         known = self._highest.get(key)
         if known is None:
@@ -107,7 +108,7 @@ class SequenceTracker:
         if last > highest:
             # A range that overlaps what is known and goes on: nothing is missing, and some of it may have been.
             self._highest[key] = (last, at_ns)
-        was_missing, healed = self._fill(key, first, last)
+        was_missing, healed = self._fill(key, first, last) if last >= first else (False, ())
         if last > highest and not was_missing:
             return None
         return SequenceRepeat(key, highest, first, was_missing, healed)
@@ -122,7 +123,7 @@ class SequenceTracker:
         return [part for ranges in self._missing.get(key, {}).values() for part in ranges]
 
     def forget(self, key: str) -> None:
-        """Forget a sequence that the exchange ended."""
+        """Forget a sequence that the exchange ended, or begins anew."""
         self._highest.pop(key, None)
         self._missing.pop(key, None)
 

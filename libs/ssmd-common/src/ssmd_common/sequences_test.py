@@ -57,6 +57,17 @@ def test_an_overtaken_frame_fills_the_gap_it_left() -> None:
     assert tracker.observe("k", 2) == SequenceRepeat("k", 3, 2, was_missing=False)
 
 
+def test_a_frame_that_only_says_where_the_sequence_stands_adds_nothing_and_shows_a_gap() -> None:
+    tracker = SequenceTracker()
+    tracker.observe("k", 5)
+    assert tracker.observe("k", 6, 5) is None
+    assert tracker.observe("k", 9, 8) == SequenceGap("k", 5, 9, 3, 0)
+    assert tracker.highest("k") == 8
+    assert tracker.observe("k", 7, 6) == SequenceRepeat("k", 8, 7, was_missing=False)
+    assert tracker.missing("k") == [(6, 9)]
+    assert tracker.observe("k", 9) is None
+
+
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 200), unique=True, min_size=1))
 def test_every_number_dropped_before_the_last_is_counted_missing_exactly_once(received: list[int]) -> None:

@@ -48,7 +48,7 @@ class Row:
 class Sequence:
     """One sequence of the exchange, as far as the recording goes; it may begin anywhere.
 
-    Where frames of its connection lie elsewhere it is followed anew behind them.
+    Where frames of its connection lie elsewhere, or the exchange begins it anew, it is followed anew from there.
 
     Attributes:
         leaves_holes: Whether skipped numbers mean nothing.
@@ -151,8 +151,11 @@ class Routing:
             shown = frame.data[:_PREVIEW].decode("utf-8", "replace")
             self.lost.append(Finding(frame.line, f"{route.reason}: {shown}"))
         run = self._run_of(frame)
+        before = f"{frame.connection} " if frame.connection else ""
+        for key in {key for key, _, _ in route.numbers} if route.begins else ():
+            self._begin(before + key, leaves_holes=route.leaves_holes)
         for key, first, last in route.numbers:
-            named = f"{frame.connection} {key}" if frame.connection else key
+            named = before + key
             self._follow(frame.line, named, first, last, leaves_holes=route.leaves_holes, run=run)
 
     def _run_of(self, frame: RecordedFrame) -> int:
@@ -174,15 +177,22 @@ class Routing:
         known = self._venue.known_types
         row.known = not known or route.kind is not Kind.DATA or not route.routed or name in known
 
+    def _begin(self, key: str, *, leaves_holes: bool) -> None:
+        """Follow a sequence anew; what never came of it before stays missing."""
+        (self._holey if leaves_holes else self._strict).forget(key)
+        if sequence := self.sequences.get(key):
+            sequence.missing_before = sequence.missing
+
     def _follow(
         self, line: int | None, key: str, first: int, last: int | None, *, leaves_holes: bool, run: int
     ) -> None:
         tracker = self._holey if leaves_holes else self._strict
         sequence = self.sequences.setdefault(key, Sequence(leaves_holes, first, run=run))
         if sequence.run != run:
-            tracker.forget(key)
-            sequence.run, sequence.missing_before = run, sequence.missing
+            self._begin(key, leaves_holes=leaves_holes)
+            sequence.run = run
         sequence.frames += 1
+        sequence.first = min(sequence.first, first) if tracker.highest(key) is None else sequence.first
         finding = tracker.observe(key, first, last)
         sequence.last = max(sequence.last, first if last is None else last)
         if isinstance(finding, SequenceGap):

@@ -70,6 +70,11 @@ RULES = {
         lambda place: (place * 5 + 100, place * 5 + 105),
         lambda symbol, first, end: {"type": "depthUpdate", "symbol": symbol, "U": first, "u": end - 1},
     ),
+    "chain": Rule(
+        generic({"kind": "range", "previous": "pu", "last": "u", **PER_SYMBOL}),
+        lambda place: (place * 5 + 100, place * 5 + 105),
+        lambda symbol, first, end: {"type": "change", "symbol": symbol, "pu": str(first - 1), "u": end - 1},
+    ),
     "several in a frame": Rule(
         generic({"kind": "contiguous", "value": "trades.*.id", **PER_SYMBOL}),
         lambda place: (place * 3, place * 3 + 3),
@@ -186,3 +191,19 @@ def test_a_command_to_kalshi_is_named_as_one_and_a_frame_that_only_looks_like_it
     routing = route_all(KalshiVenue(), [RecordedFrame(at, line) for at, line in enumerate(lines, 1)])
     assert dict(routing.kinds) == {"client": 1, "data": 2}
     assert [finding.line for finding in routing.lost] == [2, 3]
+
+
+def test_numbers_that_begin_anew_are_followed_from_there_and_what_was_missing_stays_missing() -> None:
+    venue = generic(
+        {"kind": "contiguous", "value": "n", **PER_SYMBOL, "restart": [{"path": "is", "equals": "snapshot"}]}
+    )
+    numbers = [("delta", 90), ("delta", 92), ("snapshot", 1), ("delta", 2), ("delta", 4), ("delta", 2)]
+    frames = [{"type": "book", "symbol": "a", "is": what, "n": number} for what, number in numbers]
+    routing = route_all(venue, [RecordedFrame(line, json.dumps(f).encode()) for line, f in enumerate(frames, 1)])
+    (sequence,) = routing.sequences.values()
+    assert (sequence.first, sequence.last, sequence.gaps, sequence.missing) == (1, 92, 2, 2)
+    assert [finding.text for finding in routing.breaks] == [
+        "all:a: 1 missing between 90 and 92",
+        "all:a: 1 missing between 2 and 4",
+        "all:a: 2 repeated behind 4",
+    ]

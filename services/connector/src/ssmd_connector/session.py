@@ -184,6 +184,9 @@ class Session:
 
     def _follow(self, route: Route, now_ns: int, received_ns: int) -> list[Effect] | None:
         tracker = self._holey if route.leaves_holes else self._tracker
+        if route.begins:
+            for key in {key for key, _, _ in route.numbers}:
+                tracker.forget(key)
         finding = tracker.observe(route.seq_key, route.seq, route.seq_last, at_ns=received_ns)
         effects = None if finding is None else self._found(finding, now_ns)
         for numbers in route.more_numbers:

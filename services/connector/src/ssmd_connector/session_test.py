@@ -294,3 +294,17 @@ def test_a_gap_whose_numbers_all_come_late_is_healed() -> None:
     assert [effect.gap_no for effect in found if isinstance(effect, GapFound)] == [1, 2]
     assert [effect for effect in found if isinstance(effect, Resynced)] == [Resynced(1, "sid:1", healed=True)]
     assert len([effect for effect in found if isinstance(effect, Repeated)]) == 4
+
+
+def test_a_sequence_that_begins_anew_has_no_gap_behind_it_and_the_others_go_on() -> None:
+    dialogue = GenericDialogue(GenericWishes(()), Refusals())
+    session = Session(dialogue, gap_numbers=itertools.count(1), silence_ns=60 * S, sequence_starts_at=None)
+
+    def book(key: str, number: int, *, begins: bool = False) -> list[Effect]:
+        route = Route(Kind.DATA, "book", "book", "A", (), key, number, begins=begins)
+        return list(session.received(route, b"{}", 0))
+
+    assert [book("a", 90), book("b", 5), book("a", 1, begins=True), book("a", 2), book("b", 6)] == [[]] * 5
+    (found,) = book("a", 4)
+    assert isinstance(found, GapFound)
+    assert (found.gap.after_seq, found.gap.missing_count) == (2, 1)

@@ -148,7 +148,8 @@ class SequenceRule(ConfigModel):
 
     Attributes:
         kind: ``contiguous``: each number is the one before plus 1. ``range``: each message covers ``first`` to
-            ``last`` and starts right after the one before. ``increasing``: each number is above the one before, and
+            ``last`` and starts right after the one before, or names the last of the one before as ``previous``.
+            ``increasing``: each number is above the one before, and
             holes mean nothing (a filtered channel leaves them), so a lost message cannot be seen, only one that is
             repeated or late. One frame may hold several (``*``), of several keys too and in any order; the key is
             then the one in the same element of the array.
@@ -157,6 +158,10 @@ class SequenceRule(ConfigModel):
         value: Place of the number (``contiguous``, ``increasing``).
         first: Place of a range's first number.
         last: Place of a range's last number.
+        previous: Place of the last number of the message before, instead of ``first``. A message without one, or
+            with one above its own ``last``, begins the numbers anew, as a full book does.
+        restart: Properties of which one means that the numbers begin anew with the message that has it, where an
+            exchange sends a full book again and counts from there.
     """
 
     kind: Literal["contiguous", "increasing", "range"]
@@ -165,15 +170,21 @@ class SequenceRule(ConfigModel):
     value: Place | None = None
     first: Place | None = None
     last: Place | None = None
+    previous: Place | None = None
+    restart: tuple[FrameMatch, ...] = ()
 
     @model_validator(mode="after")
     def _places_fit_the_kind(self) -> Self:
-        given = {name for name in ("value", "first", "last") if getattr(self, name) is not None}
-        needed = {"first", "last"} if self.kind == "range" else {"value"}
-        if given != needed:
+        given = {name for name in ("value", "first", "last", "previous") if getattr(self, name) is not None}
+        if self.kind != "range" and given != {"value"}:
             raise invalid(
-                f"kind {self.kind} goes with {' and '.join(sorted(needed))} alone",
-                remedy=f"give {'both' if len(needed) > 1 else 'it'}, and nothing else of value, first and last",
+                f"kind {self.kind} goes with value alone",
+                remedy="give it, and nothing else of value, first, last and previous",
+            )
+        if self.kind == "range" and given not in ({"first", "last"}, {"previous", "last"}):
+            raise invalid(
+                "kind range goes with first and last alone, or previous and last",
+                remedy="give both, and nothing else of value, first, last and previous",
             )
         return self
 

@@ -111,6 +111,22 @@ def test_an_answer_is_a_text_or_a_path(answer: str) -> None:
         parse_model(text, WebsocketSettings, file="f.yaml")
 
 
+@pytest.mark.parametrize(
+    ("rule", "problem"),
+    [
+        ("{kind: range, value: u}", "kind range goes with first and last alone, or previous and last"),
+        (
+            "{kind: range, first: U, previous: pu, last: u}",
+            "kind range goes with first and last alone, or previous",
+        ),
+        ("{kind: contiguous, last: u}", r"kind contiguous goes with value alone \(give it, and nothing else"),
+    ],
+)
+def test_a_rule_with_the_places_of_another_kind_is_refused(rule: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=rf"sequences\.0: {problem}"):
+        parse_model(f"{{route: {{type: [t]}}, sequences: [{rule}]}}", WebsocketSettings, file="f.yaml")
+
+
 def test_an_index_may_stand_for_a_path_and_counts_from_the_end_below_zero() -> None:
     text = "{route: {type: [1, {path: -1}], symbol: [0]}, sequences: [{kind: contiguous, value: -2}]}"
     found = parse_model(text, WebsocketSettings, file="f.yaml")

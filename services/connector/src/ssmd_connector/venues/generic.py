@@ -32,6 +32,7 @@ class _Missing:
 _MISSING = _Missing()
 _Elements = tuple[int, ...]
 """The array elements a path went through, one index for each ``*``."""
+_Located = list[tuple[_Elements, int]]
 _NO_KEY: list[tuple[_Elements, str]] = [((), "")]
 
 
@@ -134,21 +135,40 @@ class _Numbers:
     """One sequence rule of the feed."""
 
     def __init__(self, rule: SequenceSettings) -> None:
-        places = [place for place in (rule.value, rule.first) if place is not None]
+        places = [place for place in (rule.value, rule.first, rule.previous) if place is not None]
         self._first = _Finder.of(places[0])
         self._last = _Finder.of(rule.last) if rule.last is not None else None
+        self._is_chain = rule.previous is not None
+        self._restart = [_Match(match) for match in rule.restart]
         self._key = [_Finder.of(place) for place in rule.key]
         self._label = "+".join(rule.types) or "all"
         self.types = frozenset(rule.types)
         self.leaves_holes = rule.kind == "increasing"
 
-    def read(self, root: object) -> list[Numbers]:
-        """Return the numbers of a frame by counter; none where it has none, or one of them has no key of its own.
+    def read(self, root: object) -> tuple[list[Numbers], bool]:
+        """Return the numbers of a frame by counter, and whether they begin anew.
 
-        Where an array holds messages of several symbols, each number counts for the key of its own element.
+        There are none where it has none, or one of them has no key of its own. Where an array holds messages of
+        several symbols, each number counts for the key of its own element.
         """
         firsts = self._first.integers(root)
         lasts = self._last.integers(root) if self._last is not None else firsts
+        begins = any(match.fits(root) for match in self._restart)
+        if self._is_chain:
+            firsts, begins = self._behind(firsts, lasts, begins=begins)
+        return self._by_key(root, firsts, lasts), begins
+
+    @staticmethod
+    def _behind(previous: _Located, lasts: _Located, *, begins: bool) -> tuple[_Located, bool]:
+        """Return the first number of each, right behind the one before that it names, or that they begin anew."""
+        goes_back = len(previous) == len(lasts) and any(
+            last < before for (_, before), (_, last) in zip(previous, lasts, strict=True)
+        )
+        if begins or goes_back or not previous:
+            return lasts, True
+        return [(elements, before + 1) for elements, before in previous], False
+
+    def _by_key(self, root: object, firsts: _Located, lasts: _Located) -> list[Numbers]:
         keys = next((found for place in self._key if (found := place.located_texts(root))), _NO_KEY)
         if not firsts or len(firsts) != len(lasts) or (self._key and keys is _NO_KEY):
             return []
@@ -161,7 +181,9 @@ class _Numbers:
             names = named.get(elements[:depth], set())
             if len(names) != 1:
                 return []
-            ranges.setdefault(next(iter(names)), []).append((first, max(first, last)))
+            # A link of a chain may hold nothing new: its range ends right before it starts.
+            lowest = first - 1 if self._is_chain else first
+            ranges.setdefault(next(iter(names)), []).append((first, max(lowest, last)))
         return [
             (f"{self._label}:{key}" if key else self._label, first, last)
             for key, found in ranges.items()
@@ -237,14 +259,14 @@ class GenericVenue:
         subject_type = self._subject_types.get(kind, kind)
         return Route(Kind.DATA, kind, subject_type, ticker, several, *self._numbers_of(kind, root))
 
-    def _numbers_of(self, kind: str, root: object) -> tuple[str, int, int | None, tuple[Numbers, ...], bool]:
+    def _numbers_of(self, kind: str, root: object) -> tuple[str, int, int | None, tuple[Numbers, ...], bool, bool]:
         """Return the numbers of a frame as a route has them; exchanges count control frames too."""
         for numbers in self._numbers:
             if not numbers.types or kind in numbers.types:
-                found = numbers.read(root)
+                found, begins = numbers.read(root)
                 if found:
-                    return *found[0], tuple(found[1:]), numbers.leaves_holes
-        return "", 0, None, (), False
+                    return *found[0], tuple(found[1:]), numbers.leaves_holes, begins
+        return "", 0, None, (), False, False
 
 
 class _Match:

@@ -149,6 +149,31 @@ def test_a_number_of_63_bits_counts_however_it_is_written() -> None:
     assert route(COINBASE, {"type": "ticker", "product_id": "A", "sequence": str(1 << 63)}).numbers == ()
 
 
+def test_a_chain_names_the_number_before_and_begins_anew_without_one() -> None:
+    rules = {
+        "route": {"type": ["ch"]},
+        "sequences": [{"kind": "range", "key": ["s"], "previous": "d.*.before", "last": "d.*.now"}],
+    }
+
+    def link(**numbers: object) -> tuple[tuple[tuple[str, int, int | None], ...], bool]:
+        found = route(rules, {"ch": "book", "s": "A", "d": [numbers]})
+        return found.numbers, found.begins
+
+    assert link(before=10, now=14) == ((("all:A", 11, 14),), False)
+    assert link(before=14, now=14) == ((("all:A", 15, 14),), False)
+    assert link(now=20) == link(before=-1, now=20) == link(before=30, now=20) == ((("all:A", 20, 20),), True)
+    assert link(before=10) == link() == ((), False)
+
+
+def test_a_full_book_begins_its_numbers_anew_where_the_feed_says_so() -> None:
+    rules = {
+        "route": {"type": ["ch"]},
+        "sequences": [{"kind": "contiguous", "value": "u", "restart": [{"path": "type", "equals": "snapshot"}]}],
+    }
+    assert route(rules, {"ch": "book", "type": "snapshot", "u": 1}).begins
+    assert not route(rules, {"ch": "book", "type": "delta", "u": 2}).begins
+
+
 ARRAYS = {
     "route": {"type": ["ch"], "symbol": ["d.*.s"]},
     "sequences": [

@@ -43,6 +43,7 @@ class Route(msgspec.Struct, frozen=True, gc=False):
         seq_last: The last of its range; None for a single number.
         more_numbers: Further numbers of a frame that holds several, as key, first and last.
         leaves_holes: Whether the exchange skips numbers of its sequences without loss.
+        begins: Whether its sequences begin anew with its numbers, whatever came before.
         routed: Whether the frame said where it belongs; a data frame that did not is published all the same.
         refused: Whether it is a control frame by which the exchange refuses what was asked.
         is_pong: Whether it answers our keep-alive, which is no sign that the feed lives.
@@ -59,6 +60,7 @@ class Route(msgspec.Struct, frozen=True, gc=False):
     seq_last: int | None = None
     more_numbers: tuple[Numbers, ...] = ()
     leaves_holes: bool = False
+    begins: bool = False
     routed: bool = True
     refused: bool = False
     is_pong: bool = False
