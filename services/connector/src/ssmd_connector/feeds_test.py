@@ -152,6 +152,7 @@ def test_data_goes_to_its_type_and_tickers_with_its_numbers(
         ("binance", {"result": None, "id": 1}, False, False),
         ("binance", {"code": 2, "msg": "Invalid request"}, False, True),
         ("binance", {"error": {"code": 3}, "id": 1}, False, True),
+        ("binance", {"stream": "!serverShutdown", "data": {"e": "serverShutdown", "E": 1}}, False, False),
         ("polymarket", b"PONG", True, False),
         ("polymarket", b"[]", False, False),
     ],
