@@ -41,11 +41,13 @@ __all__ = [
     "KeepAlive",
     "PathText",
     "Place",
+    "Reply",
     "Route",
     "SequenceRule",
     "SubscribeFrame",
     "SymbolsOrAll",
     "WebsocketSettings",
+    "frame_path",
     "path_segments",
 ]
 
@@ -251,11 +253,11 @@ SubscribeFrame = Annotated[dict[str, Any] | list[Any] | str, BeforeValidator(_su
 
 
 class Answer(ConfigModel):
-    """What the exchange says to our keep-alive. A bare text may stand for ``text``.
+    """A frame of the exchange that keeps the connection, or answers what does. A bare text may stand for ``text``.
 
     Attributes:
         text: A whole frame that is not JSON (``PONG``), or a message type as the route finds it.
-        path: A path that the answer has, of an exchange whose answers name no type.
+        path: A path that the frame has, where it names no type.
         equals: The value that path must hold, as a :class:`FrameMatch` has it.
     """
 
@@ -406,6 +408,41 @@ class KalshiSettings(ConfigModel):
         return self.discover
 
 
+_FROM_FRAME = re.compile(r"\{frame\.(.+)\}")
+
+
+def frame_path(text: str) -> tuple[str | int, ...] | None:
+    """Return the path that ``{frame.PATH}`` in a reply stands for; None for any other text."""
+    match = _FROM_FRAME.fullmatch(text)
+    return path_segments(match[1]) if match else None
+
+
+def _reply_frame(value: Any) -> Any:
+    if isinstance(_subscribe_frame(value), str):
+        return value
+    for text, is_key in _texts(value):
+        if "{frame." in text and (is_key or _FROM_FRAME.fullmatch(text) is None):
+            raise invalid("{frame.PATH} stands beside other text or in a key", remedy="make it a value alone")
+        if any(name in text for name in _FILLED):
+            raise invalid("is filled from the frame alone", remedy='write "{frame.PATH}"')
+        if (match := _FROM_FRAME.fullmatch(text)) is not None:
+            _path(match[1])
+    return value
+
+
+class Reply(ConfigModel):
+    """What an exchange's own ping has to be answered with. Such a frame is control, and a sign of life.
+
+    Attributes:
+        to: How the frame is known: a bare text (a whole text, or a type), or a path.
+        send: The answer: text sent as it is, or JSON as YAML, in which ``"{frame.PATH}"`` becomes what the frame
+            holds at the path.
+    """
+
+    to: Answer
+    send: Annotated[dict[str, Any] | list[Any] | str, BeforeValidator(_reply_frame)]
+
+
 class WebsocketSettings(ConfigModel):
     """The ``websocket`` section of a feed.
 
@@ -424,6 +461,7 @@ class WebsocketSettings(ConfigModel):
         control: Which frames are not data (generic).
         subject_types: Message types that travel under another type's subject; the archive keeps the frame's own.
         keep_alive: What to send to a quiet exchange.
+        replies: What to answer the exchange's own pings with (generic).
         silence_limit_s: No frame for this long means the connection is dead. Every received frame counts as life,
             control frames among them; answers to pings do not, neither the protocol's nor those of ``keep_alive``.
         max_frame_bytes: Largest frame to take. It must fit NATS's ``max_payload`` (8 MiB) beside our headers. At a
@@ -440,13 +478,14 @@ class WebsocketSettings(ConfigModel):
     control: Control = Control()
     subject_types: dict[Text, Text] = BOOK_TYPES
     keep_alive: KeepAlive | None = None
+    replies: tuple[Reply, ...] = ()
     silence_limit_s: Seconds = 300
     max_frame_bytes: ByteCount = 7 * _MIB
     kalshi: KalshiSettings | None = None
 
     @model_validator(mode="after")
     def _settings_fit_the_venue(self) -> Self:
-        generic = {"symbols", "subscribe", "route", "sequences", "control"}
+        generic = {"symbols", "subscribe", "route", "sequences", "control", "replies"}
         other = self.model_fields_set & (generic if self.venue == "kalshi" else {"kalshi"})
         if other:
             *most, last = sorted(other)

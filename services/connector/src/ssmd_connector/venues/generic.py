@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ssmd_common.config.websocket import SequenceRule as SequenceSettings
     from ssmd_connector.venues.venue import Numbers
 
-__all__ = ["GenericVenue"]
+__all__ = ["FrameTest", "GenericVenue", "values_at"]
 
 _TEXT_PREVIEW = 64
 _MAX_DIGITS = 19
@@ -36,7 +36,7 @@ _Located = list[tuple[_Elements, int]]
 _NO_KEY: list[tuple[_Elements, str]] = [((), "")]
 
 
-def _values(root: object, segments: Iterable[str | int]) -> list[object]:
+def values_at(root: object, segments: Iterable[str | int]) -> list[object]:
     """Return everything a path leads to; nothing where it leads nowhere."""
     values = [root]
     for part in segments:
@@ -93,7 +93,7 @@ class _Finder:
 
     def texts(self, root: object) -> list[str]:
         """Return the different texts found, in order."""
-        return list(dict.fromkeys(text for text in map(self._text, _values(root, self.segments)) if text))
+        return list(dict.fromkeys(text for text in map(self._text, values_at(root, self.segments)) if text))
 
     def located_texts(self, root: object) -> list[tuple[_Elements, str]]:
         """Return the texts found, each with the elements it lies in."""
@@ -139,7 +139,7 @@ class _Numbers:
         self._first = _Finder.of(places[0])
         self._last = _Finder.of(rule.last) if rule.last is not None else None
         self._is_chain = rule.previous is not None
-        self._restart = [_Match(match) for match in rule.restart]
+        self._restart = [FrameTest(match) for match in rule.restart]
         self._key = [_Finder.of(place) for place in rule.key]
         self._label = "+".join(rule.types) or "all"
         self.types = frozenset(rule.types)
@@ -214,11 +214,14 @@ class GenericVenue:
         self._symbols = [_Finder.of(place) for place in route.symbol] if route else []
         answer = settings.keep_alive.answer if settings.keep_alive else None
         self._pong = {answer.text} if answer and answer.text else set()
-        self._answer = _Match(answer.match) if answer and answer.match else None
-        self._control_types = self._pong | set(settings.control.types)
-        self._texts = {text.encode(): text for text in (*settings.control.texts, *self._pong)}
-        self._present = [_Match(match) for match in settings.control.present]
-        self._refused = [_Match(match) for match in settings.control.refused]
+        self._answer = FrameTest(answer.match) if answer and answer.match else None
+        pings = [reply.to for reply in settings.replies]
+        answered = {ping.text for ping in pings if ping.text}
+        self._control_types = self._pong | answered | set(settings.control.types)
+        self._texts = {text.encode(): text for text in (*settings.control.texts, *answered, *self._pong)}
+        present = (*settings.control.present, *(ping.match for ping in pings if ping.match))
+        self._present = [FrameTest(match) for match in present]
+        self._refused = [FrameTest(match) for match in settings.control.refused]
         self._subject_types = settings.subject_types
         self._numbers = [_Numbers(rule) for rule in settings.sequences]
 
@@ -269,7 +272,7 @@ class GenericVenue:
         return "", 0, None, (), False, False
 
 
-class _Match:
+class FrameTest:
     """A property some frames have."""
 
     def __init__(self, match: FrameMatch) -> None:
@@ -277,7 +280,8 @@ class _Match:
         self._equals = match.equals
 
     def fits(self, root: object) -> bool:
-        found = _values(root, self._segments)
+        """Tell whether a frame has it."""
+        found = values_at(root, self._segments)
         if self._equals is None:
             return bool(found)
         return any(type(value) is type(self._equals) and value == self._equals for value in found)

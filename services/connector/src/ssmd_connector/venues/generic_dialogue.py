@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from ssmd_connector.causes import Cause
 from ssmd_connector.effects import Disconnect, Ready, Send, Warn
 from ssmd_connector.venues.generic_refusals import PATIENCE
+from ssmd_connector.venues.generic_replies import Replies
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ssmd_common.config.websocket import WebsocketSettings
+    from ssmd_common.config.websocket import Reply, WebsocketSettings
     from ssmd_common.sequences import SequenceGap
     from ssmd_connector.effects import Effect
     from ssmd_connector.venues.generic_refusals import Refusals
@@ -38,18 +39,23 @@ class GenericWishes:
         subscribe: Exact frames to send when the socket is open.
         keep_alive: Exact frame to send at times; empty for none.
         keep_alive_ns: How often.
+        replies: What to answer the exchange's own pings with.
     """
 
     subscribe: tuple[str, ...]
     keep_alive: str = ""
     keep_alive_ns: int = 0
+    replies: tuple[Reply, ...] = ()
 
     @classmethod
     def of(cls, settings: WebsocketSettings) -> GenericWishes:
         """Fill the feed's symbols into its subscribe frames, a batch at a time."""
         keep = settings.keep_alive
         return cls(
-            tuple(_frames(settings)), keep.text if keep else "", int(keep.interval_s * _NS_PER_S) if keep else 0
+            tuple(_frames(settings)),
+            keep.text if keep else "",
+            int(keep.interval_s * _NS_PER_S) if keep else 0,
+            settings.replies,
         )
 
 
@@ -110,6 +116,7 @@ class GenericDialogue:
     def __init__(self, wishes: GenericWishes, refusals: Refusals) -> None:
         self._wishes = wishes
         self._refusals = refusals
+        self._replies = Replies(wishes.replies)
         self._kept_alive_ns = 0
         self._settles_ns: int | None = None
         self._judged_at_ns: int | None = None
@@ -128,11 +135,12 @@ class GenericDialogue:
         return [*(Send(text) for text in self._wishes.subscribe), Ready()]
 
     def control(self, route: Route, frame: bytes, now_ns: int) -> list[Effect]:
-        """Take a refusal, on which :meth:`tick` acts; other control frames ask for nothing."""
+        """Take a refusal, on which :meth:`tick` acts, or answer a ping; other control frames ask for nothing."""
         is_new = route.refused and self._refusals.take(frame[:_PREVIEW].decode("utf-8", "replace"))
         if is_new and self._judged_at_ns is None:
             self._judged_at_ns = now_ns + _GATHER_NS
-        return []
+        reply = self._replies.to(route.type, frame)
+        return [Send(reply)] if reply is not None else []
 
     def data(self, _route: Route, _frame: bytes, _now_ns: int) -> list[Effect]:
         """Do nothing: no frame is waited for."""
