@@ -6,7 +6,6 @@ unsupported is well-formed all the same.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from ssmd_common.config.addresses import require_websocket_address, version_in_force
@@ -117,7 +116,7 @@ def _require_symbols(feed: Feed, env: Environment) -> None:
             field="websocket.kalshi.sockets" if env.capture.sockets is None else "capture.sockets",
             remedy="leave it at 1, or list or discover markets",
         )
-    if settings.venue == "generic" and not settings.symbols and "{symbol" in json.dumps(settings.subscribe):
+    if settings.venue == "generic" and not settings.symbols and settings.names_symbols:
         raise ConfigError(
             "subscribe asks for symbols and there are none",
             file=feed.file,

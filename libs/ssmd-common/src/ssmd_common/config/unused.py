@@ -49,6 +49,12 @@ def unused_fields(feed: Feed, env: Environment) -> list[str]:
         if name in env.model_fields_set
     ]
     lines = [f"{name}: accepted but unused by the connector" for name in unused]
+    settings = feed.websocket_settings()
+    if settings.venue == "generic" and not settings.names_symbols and (settings.symbols or env.capture.symbols):
+        name = "capture.symbols" if env.capture.symbols else "websocket.symbols"
+        lines.append(
+            f"{name}: accepted but unused, no frame of websocket.subscribe names {{symbols}} or {{symbol}}"
+        )
     if feed.status == "deprecated":
         lines.append("status: the feed is deprecated")
     others = [name for name in env.keys or {} if name != feed.name and len(env.keys or {}) > 1]

@@ -25,6 +25,17 @@ def test_unused_and_doubtful_fields_are_told() -> None:
     ]
 
 
+def test_symbols_that_no_subscribe_frame_names_are_told_of() -> None:
+    unnamed = {"symbols": ["A"], "subscribe": [{"op": "subscribe", "topics": ["trades"]}]}
+    told = "accepted but unused, no frame of websocket.subscribe names {symbols} or {symbol}"
+    own, kraken = environment(feed="kraken", capture={"symbols": ["B"]}), environment(feed="kraken")
+
+    assert unused_fields(generic(**unnamed), kraken) == [f"websocket.symbols: {told}"]
+    assert unused_fields(generic(**unnamed), own) == [f"capture.symbols: {told}"]
+    for frame in ({"topics": ["{symbol}@trade"]}, {"symbols": "{symbols}"}):
+        assert unused_fields(generic(**{**unnamed, "subscribe": [frame]}), own) == []
+
+
 def test_misspelt_variables_are_found_and_those_of_the_key_sources_are_not() -> None:
     names = ["KALSHI_API_KEYS", "KALSHI_USE_DEMO", "KALSHI_OWN", "SSMD_X", "PATH", "SSMD_MANIFEST_API_SERVICE_HOST"]
     env = environment(keys={"kalshi": {"fields": ["a"], "source": "env:KALSHI_OWN"}})

@@ -500,6 +500,11 @@ class WebsocketSettings(ConfigModel):
         return self
 
     @property
+    def names_symbols(self) -> bool:
+        """Whether a subscribe frame has symbols in it."""
+        return "{symbol" in json.dumps(self.subscribe)
+
+    @property
     def kalshi_settings(self) -> KalshiSettings:
         """Kalshi's settings, or their defaults."""
         return self.kalshi or KalshiSettings()
