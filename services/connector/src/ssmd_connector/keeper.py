@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import time as time_of_day
 
-    from ssmd_common.config.websocket import Discover
+    from ssmd_common.config.kalshi import Discover
     from ssmd_connector.effects import Heard
     from ssmd_connector.journal import Journal
     from ssmd_connector.lane import Lane

@@ -13,7 +13,7 @@ from ssmd_connector.markets import read_listing
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ssmd_common.config.websocket import Discover
+    from ssmd_common.config.kalshi import Discover
     from ssmd_connector.markets import Listing
 
 __all__ = ["Answer", "Chain", "Page", "chains", "lookups", "read_page", "verdict"]

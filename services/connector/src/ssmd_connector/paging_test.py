@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssmd_common.config.websocket import Discover
+from ssmd_common.config.kalshi import Discover
 from ssmd_connector.paging import Answer, Chain, chains, lookups, read_page, verdict
 
 

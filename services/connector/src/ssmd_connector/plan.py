@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from ssmd_common.config.environment import Environment
     from ssmd_common.config.feed import Feed
-    from ssmd_common.config.websocket import Discover, WebsocketSettings
+    from ssmd_common.config.kalshi import Discover
+    from ssmd_common.config.websocket import WebsocketSettings
     from ssmd_connector.session import Dialogue
     from ssmd_connector.venues.generic_refusals import Refusals
     from ssmd_connector.venues.venue import Venue

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, AliasChoices, Field, field_validator, model_validator
 
 from ssmd_common.config.credentials import parse_source
+from ssmd_common.config.kalshi import Discover, SymbolsOrAll
 from ssmd_common.config.model import (
     ByteCount,
     ConfigModel,
@@ -20,7 +21,6 @@ from ssmd_common.config.model import (
     parse_interval,
 )
 from ssmd_common.config.nats import NatsSettings, StreamName
-from ssmd_common.config.websocket import Discover, SymbolsOrAll
 from ssmd_common.errors import WireError
 from ssmd_common.subjects import SubjectBuilder
 

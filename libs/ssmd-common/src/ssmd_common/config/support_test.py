@@ -8,9 +8,10 @@ from pydantic import ValidationError
 
 from ssmd_common.config.environment import Environment
 from ssmd_common.config.feed import Feed
+from ssmd_common.config.paths import path_segments
 from ssmd_common.config.support import require_supported, websocket_settings
 from ssmd_common.config.testing import environment, feed, generic
-from ssmd_common.config.websocket import WebsocketSettings, path_segments
+from ssmd_common.config.websocket import WebsocketSettings
 from ssmd_common.errors import ConfigError
 
 TODAY = date(2026, 11, 1)

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from ssmd_common.config.kalshi import Discover, KalshiSettings
 from ssmd_common.config.loading import parse_model
-from ssmd_common.config.websocket import Discover, KalshiSettings, WebsocketSettings, path_segments
+from ssmd_common.config.paths import path_segments
+from ssmd_common.config.websocket import WebsocketSettings
 from ssmd_common.errors import ConfigError
 
 

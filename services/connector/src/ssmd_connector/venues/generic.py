@@ -1,7 +1,7 @@
 """Any exchange whose frames can be described as data: the rules come from the feed's YAML, the code is here once.
 
 The feed's places are taken apart once, at the start; a frame is decoded once and looked at from there. What the
-places mean stands in :mod:`ssmd_common.config.websocket`.
+places mean stands in :mod:`ssmd_common.config.paths`.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ssmd_common.config.websocket import ANY_ELEMENT, path_segments
+from ssmd_common.config.paths import ANY_ELEMENT, path_segments
 from ssmd_connector.venues.venue import UNTYPED, Kind, Route, decode_json, unparsed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ssmd_common.config.websocket import FrameMatch, Place, WebsocketSettings
+    from ssmd_common.config.paths import FrameMatch, Place
     from ssmd_common.config.websocket import SequenceRule as SequenceSettings
+    from ssmd_common.config.websocket import WebsocketSettings
     from ssmd_connector.venues.venue import Numbers
 
 __all__ = ["FrameTest", "GenericVenue", "values_at"]

@@ -15,7 +15,8 @@ from ssmd_connector.venues.generic_replies import Replies
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ssmd_common.config.websocket import Reply, WebsocketSettings
+    from ssmd_common.config.outgoing import Reply
+    from ssmd_common.config.websocket import WebsocketSettings
     from ssmd_common.sequences import SequenceGap
     from ssmd_connector.effects import Effect
     from ssmd_connector.venues.generic_refusals import Refusals

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ssmd_common.config.websocket import frame_path
+from ssmd_common.config.outgoing import frame_path
 from ssmd_connector.venues.generic import FrameTest, values_at
 from ssmd_connector.venues.venue import decode_json
 
 if TYPE_CHECKING:
-    from ssmd_common.config.websocket import Reply
+    from ssmd_common.config.outgoing import Reply
 
 __all__ = ["Replies"]
 
