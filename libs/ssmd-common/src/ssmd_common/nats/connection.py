@@ -73,7 +73,8 @@ class _Reporter:
                 self._on_unreachable(f"{self._url} is not reached: {text}")
         if "permissions violation" in lowered:
             self._client.violation = text
-            self._say(text, "nats_permission_violation", error=text)
+            # The last token of a subject is a ticker or a stream: one line stands for all of a type.
+            self._say(text.rpartition(".")[0] or text, "nats_permission_violation", error=text)
         elif self._client.is_connected:
             self._say(text, "nats_error", error=text)
         else:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from pydantic import SecretStr, ValidationError
+from structlog.testing import capture_logs
 
 from ssmd_common.config.nats import NatsSettings, NatsTlsSettings
 from ssmd_common.errors import ConfigError, CredentialError, TransportError
@@ -58,6 +59,18 @@ async def test_a_permission_violation_is_remembered_by_name(guarded: NatsServer)
     await nc.flush()
     await close(nc)
     assert "forbidden.subject" in nc.violation
+
+
+async def test_a_permission_that_lacks_for_many_tickers_is_told_once(guarded: NatsServer) -> None:
+    nc = await connect(settings(guarded), name="test", inbox_prefix="_INBOX_w")
+    with capture_logs() as said:
+        for ticker in range(20):
+            await nc.publish(f"forbidden.json.trade.T{ticker}", b"x")
+        await nc.publish("forbidden.json.ticker.T0", b"x")
+        await nc.flush()
+    await close(nc)
+    told = [line["error"] for line in said if line["event"] == "nats_permission_violation"]
+    assert ["trade.T0" in told[0], "ticker.T0" in told[1], len(told)] == [True, True, 2]
 
 
 async def test_an_absent_server_is_waited_for(tmp_path: Path) -> None:
