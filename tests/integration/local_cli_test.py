@@ -96,8 +96,9 @@ def test_a_capture_stopped_before_its_first_frame_verifies(tmp_path: Path) -> No
     assert done.stdout.startswith("0 frames received, 0 archived, 0 lost")
 
 
-def test_a_replay_needs_a_capture_that_runs_or_an_address(tmp_path: Path) -> None:
-    line = refused(ssmd("replay", "nothing.jsonl.gz", "--to", "nats", data=tmp_path))
+@pytest.mark.parametrize("to", [("--to", "nats"), ("--to=nats",)])
+def test_a_replay_needs_a_capture_that_runs_or_an_address(tmp_path: Path, to: tuple[str, ...]) -> None:
+    line = refused(ssmd("replay", "nothing.jsonl.gz", *to, data=tmp_path))
     assert "nothing runs over" in line
     assert "--url" in line
 

@@ -105,7 +105,7 @@ def verify(data: DataOption = _DEFAULT_DATA) -> int:
 def replay(context: typer.Context, data: DataOption = _DEFAULT_DATA) -> NoReturn:
     """Replay archived segments: as `ssmd-connector replay`, into the NATS of the capture that runs (see --help)."""
     words = context.args
-    if "nats" in words and not any(word.startswith(("--url", "--env")) for word in words):
+    if {"nats", "--to=nats"} & set(words) and not any(word.startswith(("--url", "--env")) for word in words):
         state = read_state(RunPaths(data.absolute()))
         if state is None or not state.supervisor.is_alive():
             raise ConfigError(
