@@ -273,6 +273,21 @@ async def test_a_reader_that_has_enough_ends_it_quietly(source: Archive) -> None
     assert (len(frames), code, done.stderr) == (2, b"0", b"")
 
 
+@pytest.mark.parametrize(
+    ("to", "words"),
+    [
+        (">/dev/full", b"error: standard output: cannot be written: No space left on device\n"),
+        (">&-", b"error: standard output: is closed\n"),
+    ],
+)
+async def test_output_that_finds_no_room_is_told_in_one_line(source: Archive, to: str, words: bytes) -> None:
+    line = f"{shlex.join(command(source.folder, '--to', 'stdout', '--speed', 'max'))} {to}"
+    done = await asyncio.to_thread(
+        subprocess.run, ["bash", "-c", line], env=environment(), capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, words)
+
+
 async def test_the_pace_is_that_of_the_record_times_the_speed(source: Archive) -> None:
     """Never faster than recorded times the speed, counted between what is printed first and last."""
     moments_ns = [record.received_ns or record.stored_ns for record in source.records()]

@@ -84,7 +84,7 @@ def replay(request: ReplayRequest, environ: Mapping[str, str] = os.environ) -> i
             return lifecycle.run(lambda stop: replay_to_nats(planned, stop))
     _check_options(request)
     source = _source(request)
-    with ReplayProgress(source.records, shown=not sys.stdout.isatty()) as progress:
+    with ReplayProgress(source.records, shown=not (sys.stdout and sys.stdout.isatty())) as progress:
         return replay_to_stdout(source, request.pace, progress, envelope=request.envelope)
 
 

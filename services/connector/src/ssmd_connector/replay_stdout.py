@@ -16,9 +16,12 @@ import msgspec
 from ssmd_common.archive.gaps import Gap
 from ssmd_common.archive.index import Event
 from ssmd_common.archive.reader import Record
+from ssmd_common.errors import SsmdError
 from ssmd_connector.replay_source import moment_ns
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ssmd_connector.replay_pace import Pace
     from ssmd_connector.replay_progress import ReplayProgress
     from ssmd_connector.replay_source import Item, Source
@@ -27,24 +30,52 @@ __all__ = ["replay_to_stdout"]
 
 _SECOND_NS = 1_000_000_000
 _CHUNK_BYTES = 1 << 16
+_STDOUT = "standard output"
 
 
 def replay_to_stdout(source: Source, pace: Pace, progress: ReplayProgress, *, envelope: bool) -> int:
     """Write it; a reader that has enough and closes the pipe ends it quietly.
 
     Raises:
-        ArchiveError: A file is missing or damaged; what came before is written.
+        SsmdError: A file is missing or damaged, or what is written finds no room; what came before is written.
     """
+    out = _Out()
     try:
-        _write(source, pace, progress, envelope=envelope)
+        _write(source, pace, progress, out, envelope=envelope)
     except BrokenPipeError:
-        # What is still buffered has nowhere to go; the interpreter would complain of it at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        out.abandon()
     return 0
 
 
-def _write(source: Source, pace: Pace, progress: ReplayProgress, *, envelope: bool) -> None:
-    out = sys.stdout.buffer
+class _Out:
+    """Standard output; a failure of it is told as one, not taken for one of the archive."""
+
+    def __init__(self) -> None:
+        if sys.stdout is None:  # the process was started without one
+            raise SsmdError("is closed", where=_STDOUT)
+        self._buffer = sys.stdout.buffer
+
+    def write(self, data: bytes) -> None:
+        self._try(lambda: self._buffer.write(data))
+
+    def flush(self) -> None:
+        self._try(self._buffer.flush)
+
+    def abandon(self) -> None:
+        """Let go of what is still buffered: it has nowhere to go, and the interpreter would complain at its end."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._buffer.fileno())
+
+    def _try(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.abandon()
+            raise SsmdError(f"cannot be written: {error.strerror}", where=_STDOUT) from None
+
+
+def _write(source: Source, pace: Pace, progress: ReplayProgress, out: _Out, *, envelope: bool) -> None:
     for _, items in source.groups():
         lines: list[bytes] = []
         size = records = latest_ns = 0
