@@ -34,13 +34,14 @@ from ssmd_common import events
 from ssmd_common.config.nats import NatsSettings
 from ssmd_common.errors import ArchiveError, ConfigError, SsmdError, TransportError
 from ssmd_common.nats.connection import close, connect
-from ssmd_common.nats.streams import StoredMessage, direct_get, stream_info
+from ssmd_common.nats.streams import StoredMessage, api_request, direct_get, stream_info
 from ssmd_common.nats.testing import free_port
 from ssmd_common.service.lifecycle import Stop
 from ssmd_connector import feedloop
 from ssmd_connector.backoff import Backoff
 from ssmd_connector.replay import plan_replay
 from ssmd_connector.replay_nats import replay_to_nats
+from ssmd_connector.replay_source import find_source
 from ssmd_simulator.roads import GeneratedRoad
 from ssmd_simulator.server import Simulator
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from integration.nats_server import NatsServer
 
 SECOND_NS = 1_000_000_000
+COINBASE = Path(__file__).parents[2] / "exchanges/feeds/coinbase.yaml"
 
 
 @pytest.fixture
@@ -184,6 +186,37 @@ async def test_segments_are_replayed_in_the_order_of_the_record_and_what_lies_be
     assert (gap.cause, gap.start_seq, gap.end_seq) == ("left_out", *between)
 
 
+async def test_copies_of_a_segment_are_replayed_once(source: Archive, tmp_path: Path) -> None:
+    copy = tmp_path / "copy" / "kalshi"
+    shutil.copytree(source.folder, copy)
+    both, one = find_source([copy, source.folder]), find_source([source.folder])
+    assert [segment.stem for segment in both.segments] == [segment.stem for segment in one.segments]
+    assert both.records == one.records
+
+
+async def test_two_archives_of_the_same_messages_are_not_replayed_at_once(
+    source: Archive, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    once = await replayed(nats_server.url, tmp_path / "once", source.folder)
+    twice = await archived(
+        nats_server.url, tmp_path / "twice", stream="REPLAY_KALSHI", prefix="replay.kalshi", consumer="other"
+    )
+    with pytest.raises(ConfigError, match=r"holds messages that .* holds too \(give one of the two\)"):
+        find_source([once.folder, twice.folder])
+
+
+async def test_archives_of_two_streams_are_not_replayed_as_one(
+    source: Archive, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    first = await replayed(nats_server.url, tmp_path / "first", source.folder)
+    client = await connect(NatsSettings(url=nats_server.url), name="test")
+    await api_request(client, "STREAM.DELETE.REPLAY_KALSHI")
+    await close(client)
+    second = await replayed(nats_server.url, tmp_path / "second", source.folder)
+    with pytest.raises(ConfigError, match="their sequences have no common order"):
+        find_source([first.folder, second.folder])
+
+
 async def test_a_replay_begun_within_a_gap_tells_of_it(
     source: Archive, nats_server: NatsServer, tmp_path: Path
 ) -> None:
@@ -210,6 +243,9 @@ async def test_a_replay_of_a_replay_is_the_same_again(
         ({"stream": "PROD_KALSHI"}, "stream PROD_KALSHI is the one these files were archived from"),
         ({"prefix": "prod.kalshi"}, "subject prefix prod.kalshi meets that of these files"),
         ({"prefix": "prod.kalshi.json.x"}, "meets that of these files"),
+        ({"prefix": "prod.kalshi.json"}, "meets that of these files"),
+        ({"stream": ""}, "cannot name a stream"),
+        ({"feed": COINBASE}, "name: is coinbase, the archive holds kalshi"),
         ({"prefix": "a..b"}, "subject_prefix"),
         ({"env": Path("nowhere.yaml")}, "nowhere.yaml: no such file"),
         ({"env": Path("e.yaml"), "stream": "X"}, "--env: and --stream exclude one another"),
@@ -317,7 +353,7 @@ async def test_what_is_no_archive_is_refused_by_name(source: Archive, tmp_path: 
         (opened, 2, "is still being written"),
         (stray, 2, "does not lie in"),
         (tmp_path, 2, "is neither a day's folder nor a feed's"),
-        (alone.parent, 2, "holds no sealed segment"),
+        (alone.parent, 1, "120000.jsonl.gz: its evidence is missing: _evidence/120000.index.jsonl"),
         (alone, 1, "its evidence is missing: _evidence/120000.index.jsonl"),
         (cut, 1, "its seal says"),
     ]

@@ -272,7 +272,7 @@ async def replayed(url: str, base: Path, *files: Path, **options: Any) -> Archiv
     return await archived(url, base, stream=target.transport.stream, prefix=target.subjects().prefix)
 
 
-async def archived(url: str, base: Path, *, stream: str, prefix: str) -> Archive:
+async def archived(url: str, base: Path, *, stream: str, prefix: str, consumer: str = "arch") -> Archive:
     """Archive a stream to its end, in segments of an hour."""
     client = await connect(NatsSettings(url=url), name="test")
     try:
@@ -281,7 +281,7 @@ async def archived(url: str, base: Path, *, stream: str, prefix: str) -> Archive
         await close(client)
     config = ArchiverConfig.model_validate(
         {
-            "nats": {"url": url, "stream": stream, "consumer": "arch", "filter": f"{prefix}.json.>"},
+            "nats": {"url": url, "stream": stream, "consumer": consumer, "filter": f"{prefix}.json.>"},
             "storage": {"path": str(base)},
             "rotation": {"interval": "1h"},
             "flush_interval": "1s",

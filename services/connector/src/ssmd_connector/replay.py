@@ -99,6 +99,8 @@ def plan_replay(request: ReplayRequest, environ: Mapping[str, str] = os.environ)
     feed = None if request.feed is None else load_feed(request.feed)
     subject_types = BOOK_TYPES if feed is None else feed.websocket_settings().subject_types
     source = _source(request)
+    if feed is not None and feed.name != source.header.feed:
+        raise _of_another_feed(str(request.feed), "name", feed.name, source, remedy="name the file of")
     target = _target(request, source)
     _refuse_own_stream(source, target)
     return Replay(source, target, subject_types, request.pace, ReplayProgress(source.records), environ)
@@ -143,17 +145,12 @@ def _target(request: ReplayRequest, source: Source) -> Environment:
     if request.env is not None:
         target = load_environment(request.env)
         if target.feed != feed:
-            raise ConfigError(
-                f"is {target.feed}, the archive holds {feed}",
-                file=str(request.env),
-                field="feed",
-                remedy=f"name an environment of {feed}",
-            )
+            raise _of_another_feed(str(request.env), "feed", target.feed, source, remedy="name an environment of")
         return target
     transport = {
         "type": "nats",
         "url": request.url,
-        "stream": request.stream or f"{ENV}_{feed}".upper().replace("-", "_"),
+        "stream": f"{ENV}_{feed}".upper().replace("-", "_") if request.stream is None else request.stream,
         "subject_prefix": request.prefix,
     }
     document = {
@@ -163,6 +160,11 @@ def _target(request: ReplayRequest, source: Source) -> Environment:
         "transport": {name: value for name, value in transport.items() if value is not None},
     }
     return check_document(document, Environment, file="--url, --stream, --prefix")
+
+
+def _of_another_feed(file: str, field: str, name: str, source: Source, *, remedy: str) -> ConfigError:
+    feed = source.header.feed
+    return ConfigError(f"is {name}, the archive holds {feed}", file=file, field=field, remedy=f"{remedy} {feed}")
 
 
 def _refuse_own_stream(source: Source, target: Environment) -> None:
@@ -176,5 +178,5 @@ def _refuse_own_stream(source: Source, target: Environment) -> None:
     if stream in source.streams:
         raise ConfigError(f"stream {stream} is the one these files were archived from", remedy=remedy)
     for inner, outer in ((prefix, own), (own, prefix)):
-        if inner == outer or inner.startswith((f"{outer}.json.", f"{outer}.capture.")):
+        if inner == outer or f"{inner}.".startswith((f"{outer}.json.", f"{outer}.capture.")):
             raise ConfigError(f"subject prefix {prefix} meets that of these files, {own}", remedy=remedy)

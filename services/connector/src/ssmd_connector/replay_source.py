@@ -16,7 +16,7 @@ import msgspec
 
 from ssmd_common.archive.gaps import Gap, GapLayer, GapStatus
 from ssmd_common.archive.index import Event, GapRecord, Header, Reject
-from ssmd_common.archive.layout import DATA_SUFFIX, OPEN, DayKeys, day_dates, is_segment_stem
+from ssmd_common.archive.layout import DATA_SUFFIX, OPEN, DayKeys, day_dates, is_segment_stem, segment_stems
 from ssmd_common.archive.reader import Record, open_segment, segments_of
 from ssmd_common.archive.store import LocalStore
 from ssmd_common.errors import ArchiveError, ConfigError, WireError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from ssmd_common.archive.index import IndexLine
+    from ssmd_common.archive.index import IndexLine, Seal
     from ssmd_common.archive.reader import Segment
 
 __all__ = ["Item", "Source", "SourceSegment", "find_source", "in_order", "moment_ns"]
@@ -52,6 +52,7 @@ class SourceSegment:
         first_ns: Server time of its first message; of its window where it holds none.
         last_ns: Server time of its last message.
         records: Its lines.
+        seal: Its index's last line.
     """
 
     base: Path
@@ -63,6 +64,7 @@ class SourceSegment:
     first_ns: int
     last_ns: int
     records: int
+    seal: Seal
 
     @property
     def order(self) -> tuple[int, int]:
@@ -73,6 +75,11 @@ class SourceSegment:
     def place(self) -> tuple[str, str]:
         """Which one it is: its day's folder, and its name."""
         return str(self.base / self.day.folder), self.stem
+
+    @property
+    def file(self) -> str:
+        """Path of its data file."""
+        return str(self.base / self.day.sealed(self.stem).data)
 
     def groups(self) -> Iterator[list[Item]]:
         """Iterate over its content block by block.
@@ -162,7 +169,8 @@ def find_source(paths: Sequence[Path]) -> Source:
     """Find the segments that paths name, each once: data files, days' folders, feeds' folders.
 
     Raises:
-        ConfigError: A path names none, or a segment that is still open, or they are of several feeds.
+        ConfigError: A path names none, or a segment that is still open, or they are of several feeds or streams,
+            or two of them hold the same messages.
         ArchiveError: The evidence of a segment is missing or damaged, or a file is shorter than it says.
     """
     found: dict[tuple[str, str], SourceSegment] = {}
@@ -172,13 +180,13 @@ def find_source(paths: Sequence[Path]) -> Source:
             found |= {segment.place: segment for segment in _segments(path.resolve(), path, left_open)}
         except OSError as error:
             raise ConfigError(f"cannot be read: {error.strerror}", file=str(path)) from None
-    segments = tuple(sorted(found.values(), key=lambda segment: segment.order))
+    segments = sorted(found.values(), key=lambda segment: segment.order)
     if not segments:
         raise ConfigError(
             "holds no sealed segment", file=", ".join(map(str, paths)), remedy="wait until one is sealed"
         )
     _require_one_feed(segments)
-    return Source(segments, tuple(left_open))
+    return Source(tuple(_each_once(segments)), tuple(left_open))
 
 
 def _require_one_feed(segments: Iterable[SourceSegment]) -> None:
@@ -190,6 +198,42 @@ def _require_one_feed(segments: Iterable[SourceSegment]) -> None:
                 file="FILE",
                 remedy="replay one feed of one environment at a time",
             )
+        same_stream = ours.stream == theirs.stream and (
+            ours.epoch != theirs.epoch or ours.created == theirs.created
+        )
+        if not same_stream:
+            raise ConfigError(
+                f"comes from {_stream(ours)} and {_stream(theirs)}: their sequences have no common order",
+                file="FILE",
+                remedy="replay one after the other",
+            )
+
+
+def _stream(header: Header) -> str:
+    return f"stream {header.stream} of {header.created}"
+
+
+def _each_once(segments: Sequence[SourceSegment]) -> Iterator[SourceSegment]:
+    """Iterate over the segments in order, leaving out further copies of one.
+
+    Raises:
+        ConfigError: Two that are no copies hold the same messages.
+    """
+    before: SourceSegment | None = None
+    for segment in segments:
+        if before is not None and before.seal == segment.seal:
+            continue
+        if (
+            before is not None
+            and before.header.epoch == segment.header.epoch
+            and None not in (before.last_seq, segment.first_seq)
+            and (segment.first_seq or 0) <= (before.last_seq or 0)
+        ):
+            raise ConfigError(
+                f"holds messages that {before.file} holds too", file=segment.file, remedy="give one of the two"
+            )
+        before = segment
+        yield segment
 
 
 def _segments(path: Path, given: Path, left_open: dict[str, None]) -> Iterator[SourceSegment]:
@@ -200,12 +244,7 @@ def _segments(path: Path, given: Path, left_open: dict[str, None]) -> Iterator[S
         if not folders:
             raise ConfigError("is neither a day's folder nor a feed's", file=str(given), remedy=_REMEDY)
         for folder in folders:
-            base, day = _place(folder, given)
-            for segment in segments_of(LocalStore(base), day):
-                if segment.sealed:
-                    yield _summary(base, segment)
-                else:
-                    left_open[str(folder)] = None
+            yield from _segments_of_day(folder, given, left_open)
         return
     if not path.exists():
         raise ConfigError("no such file or folder", file=str(given), remedy=_REMEDY)
@@ -221,12 +260,30 @@ def _segments(path: Path, given: Path, left_open: dict[str, None]) -> Iterator[S
     base, day = _place(path.parent, given)
     found = open_segment(LocalStore(base), day, stem, sealed=True)
     if found is None:
-        raise ArchiveError(
-            f"its evidence is missing: {day.sealed(stem).index.removeprefix(day.folder + '/')}",
-            where=str(given),
-            remedy="copy the folder _evidence with it; without it order and times are unknown",
-        )
+        raise _without_evidence(day, stem, given)
     yield _summary(base, found)
+
+
+def _segments_of_day(folder: Path, given: Path, left_open: dict[str, None]) -> Iterator[SourceSegment]:
+    base, day = _place(folder, given)
+    # The data files first: one that is sealed meanwhile has its evidence before them.
+    stems = segment_stems((file.name for file in folder.iterdir()), DATA_SUFFIX)
+    segments = segments_of(LocalStore(base), day)
+    for stem in sorted(set(stems) - {segment.name for segment in segments if segment.sealed}):
+        raise _without_evidence(day, stem, folder / f"{stem}{DATA_SUFFIX}")
+    for segment in segments:
+        if segment.sealed:
+            yield _summary(base, segment)
+        else:
+            left_open[str(folder)] = None
+
+
+def _without_evidence(day: DayKeys, stem: str, file: Path) -> ArchiveError:
+    return ArchiveError(
+        f"its evidence is missing: {day.sealed(stem).index.removeprefix(day.folder + '/')}",
+        where=str(file),
+        remedy="copy the folder _evidence with it; without it order and times are unknown",
+    )
 
 
 def _place(folder: Path, given: Path) -> tuple[Path, DayKeys]:
@@ -259,6 +316,7 @@ def _summary(base: Path, segment: Segment) -> SourceSegment:
         first_ns=min(times, default=index.header.window_start_ns),
         last_ns=max(times, default=index.header.window_start_ns),
         records=sum(block.records for block in blocks),
+        seal=seal,
     )
 
 
