@@ -29,16 +29,24 @@ from integration.replay_bench import (
     request,
     run_replay,
 )
-from ssmd_archiver.testing import SESSION
+from ssmd_archiver.testing import SESSION, Stream, archive
 from ssmd_common import events
 from ssmd_common.config.nats import NatsSettings
 from ssmd_common.errors import ArchiveError, ConfigError, SsmdError, TransportError
 from ssmd_common.nats.connection import close, connect
-from ssmd_common.nats.streams import StoredMessage, api_request, direct_get, stream_info
+from ssmd_common.nats.streams import (
+    StoredMessage,
+    StreamLimits,
+    api_request,
+    direct_get,
+    stream_definition,
+    stream_info,
+)
 from ssmd_common.nats.testing import free_port
 from ssmd_common.service.lifecycle import Stop
 from ssmd_connector import feedloop
 from ssmd_connector.backoff import Backoff
+from ssmd_connector.publisher import Publisher
 from ssmd_connector.replay import plan_replay
 from ssmd_connector.replay_nats import replay_to_nats
 from ssmd_connector.replay_source import find_source
@@ -46,7 +54,7 @@ from ssmd_simulator.roads import GeneratedRoad
 from ssmd_simulator.server import Simulator
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from integration.nats_server import NatsServer
 
@@ -215,6 +223,62 @@ async def test_archives_of_two_streams_are_not_replayed_as_one(
     second = await replayed(nats_server.url, tmp_path / "second", source.folder)
     with pytest.raises(ConfigError, match="their sequences have no common order"):
         find_source([first.folder, second.folder])
+
+
+async def test_frames_larger_than_the_target_takes_are_named_and_the_replay_is_not_whole(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    stream = Stream()
+    for size in (10, 900, 10):
+        stream.trade(b'{"type":"trade","text":"%b"}' % (b"x" * size))
+    await archive(tmp_path, stream)
+    await make_stream(nats_server, max_msg_size=700)
+    done = await asyncio.to_thread(
+        run_replay, tmp_path / "kalshi", "--to", "nats", "--url", nats_server.url, "--speed", "max"
+    )
+    subjects = Counter(message.subject.split(".")[3] for message in await stored(nats_server))
+    assert (subjects["trade"], subjects["frame_oversize"]) == (2, 1)
+    said = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["frames"] for line in said if line["event"] == "replay_oversize"] == [1]
+    assert done.returncode == 1
+
+
+async def test_a_stop_waits_once_for_a_stream_that_takes_nothing(
+    source: Archive, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    drained = Publisher.drained
+
+    async def noted(publisher: Publisher, timeout_s: float) -> bool:
+        waits.append(timeout_s)
+        return await drained(publisher, min(timeout_s, 0.01))
+
+    monkeypatch.setattr(Publisher, "drained", noted)
+    await make_stream(nats_server, max_bytes=2000)
+    stop = Stop()
+    asyncio.get_running_loop().call_later(1, stop.set, "SIGTERM")
+    assert await replay_to_nats(plan_replay(request(source.folder, url=nats_server.url), {}), stop) == 1
+    long = [wait for wait in waits if wait > 1]
+    assert long[0] == pytest.approx(10, abs=0.5)
+    assert sorted(long, reverse=True) == long, "each waits only for what is left of the first"
+
+
+async def test_a_stream_that_does_not_take_the_subjects_is_refused(
+    source: Archive, nats_server: NatsServer
+) -> None:
+    await make_stream(nats_server, subjects=["other.>"])
+    with pytest.raises(TransportError, match=r"does not take replay\.kalshi\.json"):
+        await replay_to_nats(plan_replay(request(source.folder, url=nats_server.url), {}), Stop())
+
+
+async def make_stream(server: NatsServer, *, subjects: Sequence[str] = ("replay.kalshi.>",), **limits: int) -> None:
+    """Make the stream of a replay, as another would have made it."""
+    definition = stream_definition("REPLAY_KALSHI", subjects, StreamLimits(**limits))
+    client = await connect(NatsSettings(url=server.url), name="test")
+    try:
+        await api_request(client, "STREAM.CREATE.REPLAY_KALSHI", definition)
+    finally:
+        await close(client)
 
 
 async def test_a_replay_begun_within_a_gap_tells_of_it(

@@ -48,6 +48,7 @@ _MEMORY_BYTES = 8 << 20
 _BEAT_S = 10.0
 _TURN = 256
 _LAST_ACKS_S = 10.0
+_LOOK_S = 1.0
 _REPLAYED = "replayed"
 _FAILED = "failed"
 
@@ -100,6 +101,8 @@ class _Replayer:
         self._stop = stop
         self._connected = connected
         self._stream_limit = info.max_msg_size
+        self._last_acks_until: float | None = None
+        self._metrics = ConnectorMetrics(Metrics(SERVICE))
         target, ledger = replay.target, Ledger()
         capture = Capture(new_session(INSTANCE), target.subjects())
         self._session = capture.session
@@ -111,7 +114,7 @@ class _Replayer:
             spool=None,
             ledger=ledger,
             substitute=capture.substitute,
-            metrics=ConnectorMetrics(Metrics(SERVICE)),
+            metrics=self._metrics,
         )
         self._retelling = Retelling(
             capture,
@@ -153,7 +156,16 @@ class _Replayer:
             log.error(
                 "replay_unacknowledged", messages=left, remedy="see NATS's log, and replay into another stream"
             )
-        return 1 if left or self._stop.is_set() else 0
+        oversize = self._metrics.oversize.value
+        if oversize:
+            log.error(
+                "replay_oversize",
+                frames=int(oversize),
+                limit=self._publisher.limit,
+                become="frame_oversize",
+                remedy="replay into a stream with a larger max_msg_size, or raise the server's max_payload",
+            )
+        return 1 if left or oversize or self._stop.is_set() else 0
 
     async def _replay_all(self) -> None:
         groups = self._replay.source.groups()
@@ -187,6 +199,8 @@ class _Replayer:
             for message in retelling.tell(
                 item, now_ns, epoch=epoch, limit=self._publisher.limit, began_ns=began_ns
             ):
+                if message.is_oversize:
+                    self._metrics.oversize.add()
                 if not self._publisher.try_put(message):
                     await self._put(message)
             records += isinstance(item, Record)
@@ -206,14 +220,21 @@ class _Replayer:
     async def _give_up(self) -> None:
         """Return once a stop has waited long enough for NATS."""
         await self._stop.wait()
-        await asyncio.sleep(_LAST_ACKS_S)
+        await asyncio.sleep(self._last_acks_s())
 
     async def _acknowledged(self) -> None:
         """Wait until everything so far is acknowledged; a stop waits only so long."""
-        while not await self._publisher.drained(1.0):
+        while not await self._publisher.drained(_LOOK_S):
             if self._stop.is_set():
-                await self._publisher.drained(_LAST_ACKS_S)
+                await self._publisher.drained(self._last_acks_s())
                 return
+
+    def _last_acks_s(self) -> float:
+        """Return how long a stop still waits for NATS: however many waits there are, no longer in all."""
+        now = time.monotonic()
+        if self._last_acks_until is None:
+            self._last_acks_until = now + _LAST_ACKS_S
+        return max(0.0, self._last_acks_until - now)
 
     async def _finish(self, *, failed: bool) -> int:
         """Close the record; return how many messages have no acknowledgement."""

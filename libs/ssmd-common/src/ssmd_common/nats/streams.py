@@ -47,6 +47,8 @@ REQUEST_TIMEOUT_S = 5.0
 RETRY_S = 2.0
 _NS_PER_S = 1_000_000_000
 _NO_MESSAGE_FOUND = 10037
+_UNFIT = 400
+"""Code of a stream that is there and is not what is needed, where waiting is in vain."""
 
 
 class ApiError(TransportError):
@@ -250,8 +252,9 @@ async def ensure_stream(
     missing = [subject for subject in subjects if not any(_covers(known, subject) for known in info.subjects)]
     if missing:
         taken = ", ".join(info.subjects) or "nothing"
-        raise TransportError(
+        raise ApiError(
             f"stream {stream!r} does not take {' and '.join(missing)}; it takes {taken}",
+            code=_UNFIT,
             remedy="add the subjects to the stream, or set transport.stream or transport.subject_prefix",
         )
     return info

@@ -57,8 +57,9 @@ async def test_a_missing_stream_that_may_not_be_created_is_named(nc: NatsClient)
 
 async def test_an_existing_stream_must_take_the_subjects(nc: NatsClient) -> None:
     await ensure_stream(nc, "DEV", SUBJECTS[:1], create=True)
-    with pytest.raises(TransportError, match=r"does not take dev\.kalshi\.capture"):
+    with pytest.raises(ApiError, match=r"does not take dev\.kalshi\.capture") as caught:
         await ensure_stream(nc, "DEV", SUBJECTS, create=True)
+    assert caught.value.code != 503, "it is no server that only has to be waited for"
 
 
 async def test_a_stored_message_is_read_back_by_sequence(nc: NatsClient) -> None:
