@@ -116,7 +116,7 @@ class Session:
         self._tracker = SequenceTracker(starts_at=sequence_starts_at)
         self._holey = SequenceTracker(leaves_holes=True)
         self._gaps: dict[tuple[str, int], int] = {}
-        self._healed: set[int] = set()
+        self._healed: dict[int, None] = {}
         self._last_frame_ns = 0
         self.state = State.SUBSCRIBING
 
@@ -199,7 +199,9 @@ class Session:
         if not isinstance(finding, SequenceGap):
             popped = (self._gaps.pop((finding.key, after), None) for after in finding.healed)
             numbers = [number for number in popped if number is not None]
-            self._healed.update(numbers)
+            self._healed |= dict.fromkeys(numbers)
+            while len(self._healed) > _GAPS_FOLLOWED:
+                del self._healed[next(iter(self._healed))]
             return [Repeated(finding), *(Resynced(number, finding.key, healed=True) for number in numbers)]
         number = self._gaps[finding.key, finding.after_seq] = next(self._gap_numbers)
         if len(self._gaps) > _GAPS_FOLLOWED:
