@@ -194,6 +194,11 @@ class Holding:
             log.warning("spooling", messages=count, connected=connected)
         return count > 0
 
+    def sync(self) -> None:
+        """Let the disk have what was written to the spool; to be called every now and then."""
+        if self._spool is not None:
+            self._spool.sync_when_due()
+
     def shed(self, connection: int) -> list[Range]:
         """Let go of a connection's frames that wait in memory; return their numbers."""
         shed = Ranges()

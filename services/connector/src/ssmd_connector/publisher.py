@@ -353,6 +353,7 @@ class Publisher:
             if nc is not None and self._pulse.stored:
                 nc.violation = ""
             self._pulse.look(now)
+            self._holding.sync()
             if self._is_stalled(now):
                 self._fall_back()
             # Whoever waits for room looks again: it may be at an end for another reason.
@@ -386,6 +387,9 @@ class Publisher:
             part = overdue[start : start + _BLOCK_MESSAGES]
             commands: list[bytes] = []
             for token, entry in part:
+                # While the part before it was written an answer may have come, or the connection gone.
+                if self._in_flight.get(token) is not entry:
+                    continue
                 if not self._fits(entry, self.limit, nc.max_payload):
                     del self._in_flight[token]
                     continue

@@ -1,6 +1,7 @@
 """Where messages wait on disk while NATS is away: append-only files, replayed in order, surviving the process.
 
 A record is ``length, crc32, connection, frame_no, subject length, headers length`` and the three byte strings.
+Where a file is damaged the records behind the damage are found again.
 It is in the file when :meth:`Spool.append` returns: a killed process loses none. The machine's power is another
 matter: a thread syncs the file a second after it was written to, at the latest, and when it is full. Files are
 deleted once everything in them has its PubAck; how far the first one is done stands in ``head``, and what is sent
@@ -9,6 +10,7 @@ twice after a crash JetStream or the archiver drops by its message id.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import time
@@ -25,7 +27,7 @@ from ssmd_common.errors import ConfigError
 from ssmd_connector.capture import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 __all__ = ["EVENT_RESERVE_BYTES", "Mark", "Spool"]
@@ -38,6 +40,8 @@ _SYNC_EVERY_S = 1.0
 EVENT_RESERVE_BYTES = 256 << 10
 """Room beyond every bound for what tells of the capture: a full spool still takes the record of what was lost."""
 _SUFFIX = ".spool"
+_HEADERS_BEGIN, _HEADERS_END = b"NATS/1.0\r\n", b"\r\n\r\n"
+_MAX_SUBJECT_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -61,7 +65,7 @@ class Spool:
         size_bytes: What it holds on disk, acknowledged parts of the first file among it.
 
     Raises:
-        ConfigError: The folder cannot be used, or another process uses it.
+        ConfigError: The folder or a file in it cannot be used, or another process uses it.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int, file_bytes: int = _FILE_BYTES) -> None:
@@ -84,8 +88,8 @@ class Spool:
                 file=str(folder),
                 remedy="check limits.spool_dir and its permissions",
             ) from None
-        numbers = sorted(int(path.stem) for path in folder.glob(f"*{_SUFFIX}") if path.stem.isdecimal())
-        self._sizes: dict[int, int] = {number: self._path(number).stat().st_size for number in numbers}
+        self._sizes: dict[int, int] = self._found()
+        numbers = list(self._sizes)
         self.size_bytes = sum(self._sizes.values())
         self._first_own = numbers[-1] + 1 if numbers else 1
         self._head = self._load_head(numbers[0] if numbers else self._first_own)
@@ -94,6 +98,7 @@ class Spool:
         self._write_fd: int | None = None
         self._syncer = ThreadPoolExecutor(1, "spool-sync")
         self._synced_at = time.monotonic()
+        self._is_synced = True
         self._read_ahead: deque[tuple[Message, Mark]] = deque()
 
     @property
@@ -115,9 +120,21 @@ class Spool:
         """Write messages behind all others, as many as there is room for, and return how many.
 
         Raises:
-            OSError: The disk refused.
+            OSError: The disk refused, and took none.
         """
         count = 0
+        for records in self._chunks(messages):
+            try:
+                self._write(b"".join(records))
+            except OSError:
+                if not count:
+                    raise
+                break
+            count += len(records)
+        return count
+
+    def _chunks(self, messages: Iterable[Message]) -> Iterator[list[bytes]]:
+        """Iterate over the records of as many messages as there is room for, in pieces of a file's size."""
         chunk: list[bytes] = []
         size = self.size_bytes
         for message in messages:
@@ -126,13 +143,11 @@ class Spool:
             if size > self._bound(message):
                 break
             chunk.append(record)
-            count += 1
             if size - self.size_bytes >= self._file_bytes:
-                self._write(b"".join(chunk))
-                chunk.clear()
+                yield chunk
+                chunk = []
         if chunk:
-            self._write(b"".join(chunk))
-        return count
+            yield chunk
 
     def read(self, limit: int) -> list[tuple[Message, Mark]]:
         """Return up to ``limit`` messages not read yet, in order, each with the mark of its end.
@@ -150,17 +165,28 @@ class Spool:
             self._delete(number)
         if self.is_empty:
             self._close_write(sync=False)
+            # Before the files: left alone it would be taken for the head of the next ones.
+            self._forget_head()
             for number in list(self._sizes):
                 self._delete(number)
             self._head = self._cursor = Mark(self._write_no, 0)
-            (self._folder / "head").unlink(missing_ok=True)
             return
-        (self._folder / "head").write_text(f"{self._head.file} {self._head.offset}", "ascii")
+        # A head that is not written costs no message: more is sent twice after a crash.
+        with contextlib.suppress(OSError):
+            self._head_path.write_text(f"{self._head.file} {self._head.offset}", "ascii")
 
     def rewind(self) -> None:
         """Read again from the first message without an acknowledgement."""
         self._read_ahead.clear()
         self._cursor = self._head
+
+    def sync_when_due(self) -> None:
+        """Sync what was written, once the last time is long enough ago; to be called every now and then."""
+        now = time.monotonic()
+        if self._write_fd is not None and not self._is_synced and now - self._synced_at >= _SYNC_EVERY_S:
+            self._synced_at, self._is_synced = now, True
+            # Another descriptor: this one may be closed before the thread comes to it.
+            self._syncer.submit(_sync_and_close, os.dup(self._write_fd))
 
     def close(self) -> None:
         """Sync and let go of the folder."""
@@ -173,8 +199,10 @@ class Spool:
 
     @property
     def _end(self) -> Mark:
-        last = max(self._sizes, default=self._write_no)
-        return Mark(last, self._sizes.get(last, 0))
+        return self._end_of(max(self._sizes, default=self._write_no))
+
+    def _end_of(self, number: int) -> Mark:
+        return Mark(number, self._sizes.get(number, 0))
 
     def _write(self, data: bytes) -> None:
         if self._write_fd is None:
@@ -190,13 +218,11 @@ class Spool:
             raise
         self._sizes[self._write_no] = before + len(data)
         self.size_bytes += len(data)
-        now = time.monotonic()
+        self._is_synced = False
         if self._sizes[self._write_no] >= self._file_bytes:
             self._close_write()
-        elif now - self._synced_at >= _SYNC_EVERY_S:
-            self._synced_at = now
-            # Another descriptor: this one may be closed before the thread comes to it.
-            self._syncer.submit(_sync_and_close, os.dup(self._write_fd))
+        else:
+            self.sync_when_due()
 
     def _close_write(self, *, sync: bool = True) -> None:
         if self._write_fd is not None:
@@ -211,15 +237,18 @@ class Spool:
         """Read the rest of the cursor's file and move on."""
         number, offset = self._cursor.file, self._cursor.offset
         size = self._sizes.get(number, 0)
-        with self._path(number).open("rb") as file:
-            file.seek(offset)
-            data = file.read(size - offset)
+        data = self._read_file(number, offset, size - offset)
         position, own = 0, number >= self._first_own
         while position < len(data):
             decoded = _decode(data, position, own=own)
             if decoded is None:
-                self._cut(number, offset + position)
-                break
+                behind = _next_record(data, position + 1)
+                if behind is None:
+                    self._cut(number, offset + position)
+                    break
+                self._tell_damage(number, offset + position, behind - position)
+                position = behind
+                continue
             message, position = decoded
             self._read_ahead.append((message, Mark(number, offset + position)))
         following = min((other for other in self._sizes if other > number), default=None)
@@ -231,29 +260,79 @@ class Spool:
                 message, _ = self._read_ahead.pop()
                 # Whoever commits the file's last message is done with the file.
                 self._read_ahead.append((message, Mark(following, 0)))
-            elif self._head.file == number:
+            elif self._head >= self._end_of(number):
+                # Nothing of it was handed out that is not acknowledged.
                 self.commit(Mark(following, 0))
 
     def _cut(self, number: int, offset: int) -> None:
         """Cut a file where its records end: the tail of a write that did not finish."""
-        name = self._path(number).name
-        log.error("spool_damaged", file=name, offset=offset, lost_bytes=self._sizes[number] - offset)
+        self._tell_damage(number, offset, self._sizes[number] - offset)
         os.truncate(self._path(number), offset)
         self.size_bytes -= self._sizes[number] - offset
         self._sizes[number] = offset
 
+    def _tell_damage(self, number: int, offset: int, lost_bytes: int) -> None:
+        log.error("spool_damaged", file=self._path(number).name, offset=offset, lost_bytes=lost_bytes)
+
+    def _read_file(self, number: int, offset: int, size: int) -> bytes:
+        with self._path(number).open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
     def _delete(self, number: int) -> None:
-        self._path(number).unlink(missing_ok=True)
+        try:
+            self._path(number).unlink(missing_ok=True)
+        except OSError as error:
+            # It costs no message: the next life sends it again.
+            log.error("spool_not_freed", file=self._path(number).name, error=error.strerror)  # noqa: TRY400 - the reason says it all
         self.size_bytes -= self._sizes.pop(number)
+
+    def _forget_head(self) -> None:
+        with contextlib.suppress(OSError):
+            self._head_path.unlink(missing_ok=True)
+
+    def _found(self) -> dict[int, int]:
+        """Return number and size of the files an earlier life left, by number.
+
+        Raises:
+            ConfigError: One of them cannot be used.
+        """
+        paths = [path for path in self._folder.glob(f"*{_SUFFIX}") if path.stem.isdecimal()]
+        numbers = sorted(int(path.stem) for path in paths if path == self._path(int(path.stem)))
+        for number in numbers:
+            try:
+                self._path(number).open("r+b").close()
+            except OSError as error:
+                self._lock.release()
+                raise ConfigError(
+                    f"cannot be used: {error.strerror}",
+                    file=str(self._path(number)),
+                    remedy="give it to the connector's user: it holds messages that are not published yet",
+                ) from None
+        return {number: self._path(number).stat().st_size for number in numbers}
 
     def _load_head(self, first: int) -> Mark:
         try:
-            file, offset = (self._folder / "head").read_text("ascii").split()
+            file, offset = self._head_path.read_text("ascii").split()
             head = Mark(int(file), int(offset))
         except (OSError, ValueError):
-            return Mark(first, 0)
-        # A head of files that are gone, or past their end, says nothing.
-        return head if head.file == first and head.offset <= self._sizes.get(first, 0) else Mark(first, 0)
+            head = Mark(first, 0)
+        if self._is_place(head, first):
+            return head
+        # Left as it is it might fit a file that comes later.
+        self._forget_head()
+        return Mark(first, 0)
+
+    def _is_place(self, head: Mark, first: int) -> bool:
+        """Tell whether it is a place of the first file, at a record or at the end: all else says nothing."""
+        left = self._sizes.get(first, -1) - head.offset
+        if head.file != first or head.offset < 0 or left < 0:
+            return False
+        return left == 0 or _decode(self._read_file(first, head.offset, left), 0, own=False) is not None
+
+    @property
+    def _head_path(self) -> Path:
+        return self._folder / "head"
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:010d}{_SUFFIX}"
@@ -279,17 +358,33 @@ def _decode(data: bytes, position: int, *, own: bool) -> tuple[Message, int] | N
         return None
     length, crc, connection, frame_no, subject_length, headers_length = _HEAD.unpack_from(data, position)
     body = data[start : start + length]
-    if len(body) != length or zlib.crc32(body) != crc or subject_length + headers_length > length:
-        return None
     payload_at = subject_length + headers_length
+    if len(body) != length or zlib.crc32(body) != crc:
+        return None
+    # The lengths are not in the checksum, and a stretch of zeros is a record of nothing whose checksum is right.
+    headers = body[subject_length:payload_at]
+    if not (subject_length and headers.startswith(_HEADERS_BEGIN) and headers.endswith(_HEADERS_END)):
+        return None
     message = Message(
         subject=body[:subject_length],
-        headers=body[subject_length:payload_at],
+        headers=headers,
         payload=body[payload_at:],
         connection=connection if own else 0,
         frame_no=frame_no if own else 0,
     )
     return message, start + length
+
+
+def _next_record(data: bytes, position: int) -> int | None:
+    """Return where the next whole record begins; None where none does."""
+    headers_at = data.find(_HEADERS_BEGIN, position)
+    while headers_at >= 0:
+        for start in range(max(position, headers_at - _HEAD.size - _MAX_SUBJECT_BYTES), headers_at - _HEAD.size):
+            *_, subject_length, _ = _HEAD.unpack_from(data, start)
+            if start + _HEAD.size + subject_length == headers_at and _decode(data, start, own=False) is not None:
+                return start
+        headers_at = data.find(_HEADERS_BEGIN, headers_at + 1)
+    return None
 
 
 def _sync_and_close(fd: int) -> None:

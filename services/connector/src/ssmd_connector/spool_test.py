@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ssmd_common.errors import ConfigError
+from ssmd_connector import spool as spool_module
 from ssmd_connector.capture import Message
 from ssmd_connector.spool import Mark, Spool
 
@@ -66,6 +69,162 @@ def test_a_file_of_nothing_but_a_cut_record_is_empty(tmp_path: Path) -> None:
     assert spool.read(9) == []
     assert spool.is_empty
     assert not spool.has_unread
+
+
+def left_behind(folder: Path, count: int) -> Path:
+    """Leave a killed process's spool of so many messages, their sizes telling them apart; return its file."""
+    spool = Spool(folder, max_bytes=1 << 20)
+    spool.append(message(number, size=number) for number in range(1, count + 1))
+    spool._lock.release()
+    (file,) = folder.glob("*.spool")
+    return file
+
+
+def sizes(read: list[tuple[Message, Mark]]) -> list[int]:
+    return [len(found.payload) for found, _ in read]
+
+
+def test_what_is_handed_out_of_a_file_read_to_its_end_stays_until_it_is_acknowledged(tmp_path: Path) -> None:
+    left_behind(tmp_path, 3)
+    spool = Spool(tmp_path, max_bytes=1 << 20)
+    read = spool.read(1)
+    spool.append([message(4, size=4)])
+    # All that was read ahead and no more: the next call moves on to the next file.
+    read += spool.read(2)
+    read += spool.read(1)
+    assert sizes(read) == [1, 2, 3, 4]
+    spool.rewind()
+    assert sizes(spool.read(9)) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("head", ["1 -5", "1 7", "1 99999", "2 0", "-1 0", "", "x y", "1 0 0"])
+def test_a_head_that_is_no_place_of_a_record_loses_nothing(tmp_path: Path, head: str) -> None:
+    left_behind(tmp_path, 3)
+    (tmp_path / "head").write_text(head)
+    spool = Spool(tmp_path, max_bytes=1 << 20)
+    read = spool.read(9)
+    assert sizes(read) == [1, 2, 3]
+    spool.commit(read[-1][1])
+    assert spool.is_empty
+
+
+def test_a_head_without_its_file_is_not_taken_for_that_of_the_next_file(tmp_path: Path) -> None:
+    file = left_behind(tmp_path, 2)
+    spool = Spool(tmp_path, max_bytes=1 << 20)
+    spool.commit(spool.read(1)[-1][1])
+    spool._lock.release()
+    file.unlink()
+    assert (tmp_path / "head").exists()
+    left_behind(tmp_path, 3)
+    assert sizes(Spool(tmp_path, max_bytes=1 << 20).read(9)) == [1, 2, 3]
+
+
+def test_the_last_file_goes_after_the_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left_behind(tmp_path, 2)
+    spool = Spool(tmp_path, max_bytes=1 << 20)
+    read = spool.read(9)
+    spool.commit(read[0][1])
+    gone: list[str] = []
+    monkeypatch.setattr(type(tmp_path), "unlink", lambda path, missing_ok: gone.append(path.name))  # noqa: ARG005
+    spool.commit(read[1][1])
+    assert gone == ["head", "0000000001.spool"]
+
+
+@pytest.mark.parametrize("at", range(4 * 60))
+def test_a_byte_that_changed_costs_only_its_own_message(tmp_path: Path, at: int) -> None:
+    file = left_behind(tmp_path, 6)
+    data = bytearray(file.read_bytes())
+    data[at] ^= 0x10
+    file.write_bytes(data)
+    spool = Spool(tmp_path, max_bytes=1 << 20)
+    read = spool.read(9)
+    assert len(read) >= 5
+    assert all(found.subject == b"s.a" and found.headers == b"NATS/1.0\r\n\r\n" for found, _ in read)
+    assert set(sizes(read)) <= set(range(1, 7))
+    spool.commit(read[-1][1])
+    assert spool.is_empty
+
+
+def test_a_tail_of_zeros_is_no_messages(tmp_path: Path) -> None:
+    file = left_behind(tmp_path, 2)
+    file.write_bytes(file.read_bytes() + bytes(4096))
+    spool = Spool(tmp_path, max_bytes=1 << 20)
+    assert sizes(spool.read(999)) == [1, 2]
+    assert spool.size_bytes == file.stat().st_size
+
+
+def test_another_users_messages_are_refused_before_anything_is_captured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = left_behind(tmp_path, 2)
+
+    def refuse(path: Path, mode: str) -> None:
+        assert (path, mode) == (file, "r+b")
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(tmp_path), "open", refuse)
+        with pytest.raises(ConfigError, match=r"0000000001\.spool: cannot be used: Permission denied"):
+            Spool(tmp_path, max_bytes=1 << 20)
+    assert sizes(Spool(tmp_path, max_bytes=1 << 20).read(9)) == [1, 2]
+
+
+def test_files_of_other_names_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "5.spool").write_bytes(b"x")
+    Spool(tmp_path, max_bytes=1 << 20).close()
+    assert (tmp_path / "5.spool").read_bytes() == b"x"
+
+
+def test_what_a_disk_takes_before_it_refuses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool(tmp_path, max_bytes=1 << 20, file_bytes=100)
+    write, written = spool_module._write_all, 0
+
+    def write_once(fd: int, data: bytes) -> None:
+        nonlocal written
+        written += 1
+        if written > 1:
+            os.write(fd, data[:7])
+            raise OSError(28, "No space left on device")
+        write(fd, data)
+
+    monkeypatch.setattr(spool_module, "_write_all", write_once)
+    count = spool.append(message(number) for number in range(1, 9))
+    assert numbers(spool.read(99)) == list(range(1, count + 1))
+    with pytest.raises(OSError, match="No space"):
+        spool.append([message(9)])
+    assert not spool.has_unread
+
+
+def test_a_disk_without_room_for_the_head_costs_nothing(tmp_path: Path) -> None:
+    left_behind(tmp_path, 3)
+    (tmp_path / "head").mkdir()
+    spool = Spool(tmp_path, max_bytes=1 << 20)
+    read = spool.read(9)
+    spool.commit(read[0][1])
+    spool.commit(read[2][1])
+    assert spool.is_empty
+
+
+def test_what_was_written_last_is_synced_though_nothing_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_size))
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    spool = Spool(tmp_path, max_bytes=1 << 20)
+    spool.append([message(1)])
+    now = 101.0
+    spool.append([message(2)])
+    now = 101.5
+    spool.append([message(3)])
+    spool.sync_when_due()
+    now = 102.0
+    for _ in range(2):
+        spool.sync_when_due()
+    spool._syncer.shutdown(wait=True)
+    (file,) = tmp_path.glob("*.spool")
+    assert (len(synced), synced[-1]) == (2, file.stat().st_size)
 
 
 def test_the_bound_holds_and_room_returns(tmp_path: Path) -> None:
