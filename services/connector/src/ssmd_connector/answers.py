@@ -8,7 +8,8 @@ import msgspec
 
 __all__ = ["DUPLICATE", "STORED", "Answer", "Verdict", "read_answer"]
 
-_STREAM_FULL = frozenset({10077, 10047, 10023})
+#: The stream's own bound, then what server, node and account have for all streams.
+_STREAM_FULL = frozenset({10077, 10047, 10023, 10002})
 _TOO_LARGE = 10054
 _BAD_REQUEST = 400
 _BUSY = 429

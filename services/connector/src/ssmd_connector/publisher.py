@@ -295,12 +295,12 @@ class Publisher:
         if self._window_now < self._window:
             self._window_now = min(self._window, self._window_now * 2)
         if self._refusals.latest is not None:
-            self._refusals.end()
+            self._refusals.stored(token)
         self._work.set()
 
     def _refused(self, token: int, entry: Entry, verdict: Verdict, text: str) -> None:
         now = time.monotonic()
-        self._refusals.take(verdict, text, unacknowledged=self.unacknowledged)
+        self._refusals.take(token, verdict, text, unacknowledged=self.unacknowledged)
         entry.due = now + verdict.retry_after_s
         if verdict is Verdict.TOO_LARGE and self._replace(entry, self.limit):
             entry.due = now
@@ -404,6 +404,7 @@ class Publisher:
         entries = list(self._in_flight.values())
         self._in_flight.clear()
         self._sampled.clear()
+        self._refusals.recalled()
         self._metrics.retries.add(self._holding.take_back(entries))
 
     def _fall_back(self) -> None:

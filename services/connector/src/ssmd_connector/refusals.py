@@ -31,26 +31,39 @@ _EVENT_OF = {
 class Refusals:
     """Counts and logs error answers.
 
+    What is about a message alone is no state that ends: it is told at times. All else lasts until every message
+    refused is stored.
+
     Attributes:
-        latest: The kind of the latest refusal; None when messages are accepted.
+        latest: The kind of the latest refusal that lasts; None when messages are accepted.
     """
 
     def __init__(self, metrics: ConnectorMetrics) -> None:
         self.latest: Verdict | None = None
         self._counter = metrics.refusals
         self._said_at: dict[Verdict, float] = {}
+        self._refused: set[int] = set()
 
-    def take(self, verdict: Verdict, text: str, *, unacknowledged: int) -> None:
-        """Take one refusal."""
+    def take(self, token: int, verdict: Verdict, text: str, *, unacknowledged: int) -> None:
+        """Take one refusal, of the message with this token."""
         self._counter.add(reason=verdict.value)
-        now = time.monotonic()
-        if self.latest is not verdict or now - self._said_at.get(verdict, now) >= _LOG_EVERY_S:
-            self._said_at[verdict] = now
+        if not verdict.is_about_the_message:
             self.latest = verdict
+            self._refused.add(token)
+        now = time.monotonic()
+        said_at = self._said_at.get(verdict)
+        if said_at is None or now - said_at >= _LOG_EVERY_S:
+            self._said_at[verdict] = now
             log.warning(_EVENT_OF[verdict], answer=text, unacknowledged=unacknowledged, retrying=True)
 
-    def end(self) -> None:
-        """Take note that a message was accepted again."""
-        if self.latest is not None:
+    def stored(self, token: int) -> None:
+        """Take note that a message was accepted."""
+        self._refused.discard(token)
+        if self.latest is not None and not self._refused:
             log.info("publish_accepted_again", after=self.latest.value)
+            self._said_at.pop(self.latest, None)
             self.latest = None
+
+    def recalled(self) -> None:
+        """Take note that what was refused is sent again under other tokens."""
+        self._refused.clear()
