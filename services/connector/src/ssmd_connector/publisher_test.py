@@ -388,3 +388,54 @@ async def test_messages_that_wait_together_leave_in_one_write(
         assert await at.publisher.drained(120)
     assert sum(block.count(b"HPUB ") for block in blocks) == 1_000
     assert len(blocks) == 2, "512 messages at most are one block"
+
+
+async def test_a_connection_that_takes_no_bytes_any_more_is_left_for_a_new_one(nats_server: NatsServer) -> None:
+    """A path that was cut without a word: what is under way on it would be waited for until the kernel gives up."""
+    cut = asyncio.Event()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        while data := await reader.read(1 << 16):
+            if cut.is_set() and number == 1:
+                await asyncio.Event().wait()
+            writer.write(data)
+        writer.close()
+
+    count = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        count += 1
+        back_reader, back_writer = await asyncio.open_connection("127.0.0.1", nats_server.port)
+        number = count
+        with suppress(OSError):
+            async with asyncio.TaskGroup() as pumps:
+                pumps.create_task(pump(reader, back_writer, number))
+                pumps.create_task(pump(back_reader, writer, number))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as proxy:
+        port = proxy.sockets[0].getsockname()[1]
+        async with bench(nats_server, url=f"nats://127.0.0.1:{port}", memory_bytes=1 << 26) as b:
+            await b.put(1)
+            await idle(b)
+            cut.set()
+            # More than all buffers on the way hold.
+            await b.put(30, size=1_000_000)
+            await idle(b)
+            assert (count, b.ledger.through(1)) == (2, 31)
+
+
+async def test_a_server_whose_limit_is_lowered_under_way_is_connected_to_anew(nats_server: NatsServer) -> None:
+    async with bench(nats_server) as b:
+        await b.put(1, size=40_000)
+        await idle(b)
+        nats_server._fixed = nats_server._fixed.replace("max_payload: 8MB", "max_payload: 20000")
+        nats_server.reload("")
+        await asyncio.sleep(0.5)
+        await b.put(1, size=40_000)
+        await b.put(1)
+        await idle(b)
+        assert not b.nc.is_closed
+        assert b.nc.max_payload == 20_000
+        assert await stored_frames(b.nc) == [1, 2, 3]
+        assert b.metrics.oversize.read() == 1

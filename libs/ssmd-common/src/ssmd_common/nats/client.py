@@ -33,6 +33,8 @@ _READ_BYTES = 1 << 18
 nats.aio.client.DEFAULT_BUFFER_SIZE = _READ_BYTES
 """nats-py reads 32 KiB at a time, a few dozen messages; what is done once a read is shared by more of them."""
 
+_TOO_LARGE = "maximum payload violation"
+
 _WORDS_OF_MOST = 6
 """``HMSG <subject> <sid> <reply> <headers' size> <total size>``, and no other command."""
 
@@ -76,6 +78,12 @@ class NatsClient(Client):
         await self._flush_pending()
 
     async def _process_err(self, err_msg: str) -> None:
+        if _TOO_LARGE in err_msg:
+            # The server's limit was lowered under way; the next connection begins with its new one.
+            error = nats.errors.Error("nats: " + err_msg.strip("'"))
+            await self._error_cb(error)
+            await self._process_op_err(error)
+            return
         if PERMISSIONS_ERR not in err_msg:
             await super()._process_err(err_msg)
             return
@@ -88,8 +96,12 @@ class NatsClient(Client):
     async def _attempt_reconnect(self) -> None:
         """Reconnect until it stands, also past what nats-py does not expect there: a port taken by another program.
 
-        Its own task would end without a word and leave the client reconnecting for ever.
+        Its own task would end without a word and leave the client reconnecting for ever. What the connection before
+        has not taken by now is left: nats-py would wait until it has, on a path that is cut for many minutes.
         """
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
         while not self.is_closed:
             try:
                 await super()._attempt_reconnect()
