@@ -373,7 +373,8 @@ class Publisher:
                     unacknowledged=self.unacknowledged,
                     cause=nc.violation or "JetStream does not answer; connecting anew",
                 )
-                if not nc.violation:
+                # Who may not publish is heard once he may; answers come only to who has subscribed anew.
+                if not nc.violation or "for subscription" in nc.violation.lower():
                     await nc.force_reconnect()
             self._work.set()
 

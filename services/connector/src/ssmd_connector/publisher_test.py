@@ -439,3 +439,24 @@ async def test_a_server_whose_limit_is_lowered_under_way_is_connected_to_anew(na
         assert b.nc.max_payload == 20_000
         assert await stored_frames(b.nc) == [1, 2, 3]
         assert b.metrics.oversize.read() == 1
+
+
+async def test_a_right_to_hear_answers_that_is_given_back_needs_no_restart(nats_server: NatsServer) -> None:
+    def users(subscribe: str) -> str:
+        user = f'{{user: a, password: a, permissions: {{publish: ">", subscribe: "{subscribe}"}}}}'
+        return f"authorization {{ users: [{user}] }}"
+
+    nats_server.reload(users(">"))
+    await asyncio.sleep(0.5)
+    async with bench(nats_server, url=nats_server.url.replace("//", "//a:a@")) as b:
+        await b.put(1)
+        await idle(b)
+        nats_server.reload(users("nothing"))
+        async with asyncio.timeout(30):
+            while "subscription" not in b.nc.violation.lower():  # noqa: ASYNC110 - the server tells it
+                await asyncio.sleep(0.05)
+        await b.put(1)
+        assert not await b.publisher.drained(1)
+        nats_server.reload(users(">"))
+        await idle(b)
+        assert await stored_frames(b.nc) == [1, 2]
