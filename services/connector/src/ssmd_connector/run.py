@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from ssmd_common.errors import SsmdError
+from ssmd_common.errors import ConfigError, SsmdError
 from ssmd_common.events import SessionEnded, SessionStarted
 from ssmd_common.service.health import Health, serve_health
 from ssmd_common.service.otlp import otlp_readers
@@ -71,6 +71,7 @@ async def run(plan: Plan, stop: Stop, *, health_addr: Address | None = None) -> 
             stack.callback(spool.close)
             if not spool.is_empty:
                 log.info("spool_found", bytes=spool.size_bytes)
+                _refuse_others(spool, plan)
 
         arrival = Arrival(plan.env, plan.environ, stop, name=f"{SERVICE} {plan.env.feed}")
         health.ready.check("nats", arrival.reason)
@@ -212,6 +213,24 @@ class _Service:
             else:
                 idle += 1
             await asyncio.sleep(ACTIVE_BEAT_S)
+
+
+def _refuse_others(spool: Spool, plan: Plan) -> None:
+    """Refuse a spool of other subjects: no stream of ours takes them, and ours would wait behind them for ever.
+
+    Raises:
+        ConfigError: It is one.
+    """
+    subject = (spool.oldest_subject() or b"").decode("utf-8", "replace")
+    subjects = plan.env.subjects()
+    ours = tuple(taken.removesuffix(">") for taken in (subjects.data_filter, subjects.capture_filter))
+    if subject and not subject.startswith(ours):
+        raise ConfigError(
+            f"the spool holds messages of another feed or prefix: {subject}",
+            file=str(plan.env.limits.spool_dir),
+            field="limits.spool_dir",
+            remedy="let the connector they are from publish them, or give this one a folder of its own",
+        )
 
 
 def _waiting_place(spool: Spool | None) -> str:

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ssmd_common import events
-from ssmd_common.errors import CredentialError
+from ssmd_common.errors import ConfigError, CredentialError
 from ssmd_common.frames import FrameId, parse_msg_id
 from ssmd_common.service.lifecycle import Stop
 from ssmd_connector import feedloop
 from ssmd_connector.backoff import Backoff
+from ssmd_connector.capture import Message
 from ssmd_connector.run import run
+from ssmd_connector.spool import Spool
 from ssmd_connector.testing import answer_subscribe, exchange, held, kalshi_plan, private_key_pem, stored, trade
 
 if TYPE_CHECKING:
@@ -293,3 +295,15 @@ def test_sigterm_ends_the_process_in_order(nats_server: NatsServer, tmp_path: Pa
     assert process.returncode == 0
     assert "session_ended" in rest
     assert "Traceback" not in rest
+
+
+async def test_a_spool_of_another_feed_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, max_bytes=1 << 20)
+    spool.append([Message(b"dev.kraken.json.trade.A", b"NATS/1.0\r\n\r\n", b"{}", 1, 1)])
+    spool.close()
+    file = tmp_path / "0000000001.spool"
+    before = file.read_bytes()
+    plan = kalshi_plan("ws://127.0.0.1:9/x", "nats://127.0.0.1:9", spool_dir=tmp_path)
+    with pytest.raises(ConfigError, match=r"another feed or prefix: dev\.kraken\.json\.trade\.A"):
+        await run(plan, Stop())
+    assert file.read_bytes() == before

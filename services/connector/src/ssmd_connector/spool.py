@@ -158,6 +158,13 @@ class Spool:
             self._load_file()
         return [self._read_ahead.popleft() for _ in range(min(limit, len(self._read_ahead)))]
 
+    def oldest_subject(self) -> bytes | None:
+        """Return where the first message without an acknowledgement goes; None where there is none."""
+        self.rewind()
+        read = self.read(1)
+        self.rewind()
+        return read[0][0].subject if read else None
+
     def commit(self, mark: Mark) -> None:
         """Let go of everything before ``mark``: it has its acknowledgement."""
         self._head = max(self._head, mark)
