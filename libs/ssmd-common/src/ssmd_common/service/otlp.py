@@ -8,6 +8,7 @@ OpenTelemetry's own variables say where and how: ``OTEL_EXPORTER_OTLP_ENDPOINT``
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from ssmd_common.errors import ConfigError
@@ -23,6 +24,9 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOIN
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PROTOCOL = "http/protobuf"
 _DISABLED = "OTEL_SDK_DISABLED"
+_HEADERS = ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
+_HEADER = re.compile(r"[!#-'*+.0-9A-Z^-z|~-]+[ \t]*=[ \t!#-+\--:<-\[\]-~]*")
+"""What OpenTelemetry takes; anything else it writes to the log, with the secret that is in it."""
 
 
 def otlp_readers(environ: Mapping[str, str] = os.environ) -> list[MetricReader]:
@@ -32,7 +36,8 @@ def otlp_readers(environ: Mapping[str, str] = os.environ) -> list[MetricReader]:
     at its end.
 
     Raises:
-        ConfigError: The endpoint is no HTTP address, another protocol is asked for, or an interval of nothing.
+        ConfigError: The endpoint is no HTTP address, another protocol is asked for, a header is none, or an
+            interval of nothing.
     """
     named = [(name, environ[name]) for name in _ENDPOINTS if environ.get(name)]
     if not named or environ.get(_DISABLED, "").strip().lower() == "true":
@@ -48,6 +53,12 @@ def otlp_readers(environ: Mapping[str, str] = os.environ) -> list[MetricReader]:
         raise ConfigError(
             f"{environ[protocol]!r} is not spoken here", field=protocol, remedy=f"leave it out, or say {_PROTOCOL}"
         )
+    for name in _HEADERS:
+        headers = [header.strip() for header in environ.get(name, "").split(",")]
+        if not all(_HEADER.fullmatch(header) for header in headers if header):
+            raise ConfigError(
+                "is no list of headers", field=name, remedy="write NAME=VALUE, several separated by commas"
+            )
     # Here, since a service that pushes nothing should not wait for these to load.
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # noqa: PLC0415 - see above
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415 - see above

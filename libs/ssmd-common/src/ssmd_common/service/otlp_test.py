@@ -153,3 +153,27 @@ def test_an_interval_of_nothing_is_a_wrong_configuration(monkeypatch: pytest.Mon
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "0")
     with pytest.raises(ConfigError, match="OTEL_METRIC_EXPORT_INTERVAL"):
         otlp_readers()
+
+
+@pytest.mark.parametrize(
+    "headers", ["x-api-key:HIDDEN", "a=b,HIDDEN", "x-api-key=HIDDEN\nx", 'k="HIDDEN"', "=HIDDEN"]
+)
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_METRICS_HEADERS"])
+def test_a_header_that_is_none_is_refused_without_being_shown(
+    headers: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ConfigError, match=name) as refused:
+        otlp_readers({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", name: headers})
+    assert "HIDDEN" not in f"{refused.value}{caplog.text}"
+
+
+@pytest.mark.parametrize(
+    "headers", ["", "a=b", "Authorization=Bearer%20x==, x-key = y", "authorization=Basic a:b,"]
+)
+def test_headers_that_opentelemetry_takes_are_taken(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, headers: str
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", headers)
+    Metrics("ssmd-test", readers=otlp_readers()).close()
+    assert collector.server_port
+    assert caplog.text == ""

@@ -23,12 +23,14 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import structlog
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import Observation
-from opentelemetry.sdk.environment_variables import OTEL_SDK_DISABLED
+from opentelemetry.sdk.environment_variables import OTEL_METRICS_EXEMPLAR_FILTER, OTEL_SDK_DISABLED
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import HistogramMetricFamily
+
+from ssmd_common.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -49,6 +51,7 @@ types cannot grow the process."""
 log = structlog.get_logger()
 
 _CLOSE_MS = 3_000
+_EXEMPLAR_FILTERS = ("always_off", "always_on", "trace_based")
 _OTHER = "other"
 _EXPOSED_UNITS = {"s": "seconds", "By": "bytes"}
 _ONE_WITHOUT_LABELS: Sequence[Mapping[str, str]] = ({},)
@@ -193,9 +196,19 @@ class Metrics:
     Args:
         service: The name of the service, such as ``ssmd-connector``.
         readers: Further OpenTelemetry readers beside the Prometheus one (:func:`~.otlp.otlp_readers`).
+
+    Raises:
+        ConfigError: ``OTEL_METRICS_EXEMPLAR_FILTER`` names no filter.
     """
 
     def __init__(self, service: str, *, readers: Sequence[MetricReader] = ()) -> None:
+        exemplars = os.environ.get(OTEL_METRICS_EXEMPLAR_FILTER, _EXEMPLAR_FILTERS[0])
+        if exemplars not in _EXEMPLAR_FILTERS:
+            raise ConfigError(
+                f"{exemplars!r} is no filter",
+                field=OTEL_METRICS_EXEMPLAR_FILTER,
+                remedy=f"leave it out, or use one of {', '.join(_EXEMPLAR_FILTERS)}",
+            )
         self._registry = CollectorRegistry()
         self._histograms: dict[str, tuple[Histogram, str]] = {}
         prometheus = PrometheusMetricReader(scope_info_enabled=False, registry=self._registry)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ssmd_common.errors import ConfigError
 from ssmd_common.service.telemetry import MAX_SERIES, Metrics
 
 
@@ -105,3 +106,9 @@ def test_two_services_in_one_process_never_meet() -> None:
     assert _samples(one)["ssmd_test_a_total", ()] == 1
     assert _samples(other)["ssmd_test_a_total", ()] == 0
     one.close()
+
+
+def test_an_exemplar_filter_that_is_none_is_a_wrong_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_METRICS_EXEMPLAR_FILTER", "foo")
+    with pytest.raises(ConfigError, match="OTEL_METRICS_EXEMPLAR_FILTER: 'foo' is no filter"):
+        Metrics("ssmd-test")
