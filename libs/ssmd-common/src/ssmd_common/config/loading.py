@@ -55,7 +55,9 @@ def load_model(path: Path | str, model: type[_ModelT]) -> _ModelT:
         raise ConfigError(f"not UTF-8 text (byte {error.start})", file=file, remedy="save it as UTF-8") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(f"cannot be read: {reason}", file=file) from None
+        raise ConfigError(
+            f"cannot be read: {reason}", file=file, remedy="check the path and who may read it"
+        ) from None
     return parse_model(text, model, file=file)
 
 
@@ -139,9 +141,18 @@ def _parse_yaml(text: str, file: str) -> object:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ConfigError(f"{place}{error.problem or 'not YAML'}", file=file, remedy="correct the YAML") from None
+        raise ConfigError(f"{place}{_told(error.problem)}", file=file, remedy="correct the YAML") from None
     except (yaml.YAMLError, ValueError) as error:
         problem = " ".join(str(error).split())
         raise ConfigError(f"not YAML: {problem}", file=file, remedy="correct the YAML") from None
     except RecursionError:
         raise ConfigError("nested too deeply", file=file, remedy="correct the YAML") from None
+
+
+def _told(problem: str | None) -> str:
+    """Return YAML's words without the name of an alias or tag: a password with * or ! in front is read as one."""
+    if not problem:
+        return "not YAML"
+    if "alias" in problem or "the tag" in problem:
+        return problem.partition("'")[0] + "…; text that begins with * or ! belongs into quotes"
+    return problem
