@@ -174,5 +174,5 @@ async def open_socket(url: str, *, headers: Mapping[str, str], max_frame_bytes: 
     except TimeoutError:
         raise OpenError(f"no answer within {OPEN_TIMEOUT_S:g} s") from None
     except (OSError, InvalidHandshake, WebSocketException) as error:
-        raise OpenError(redact_text(str(error)) or type(error).__name__) from None
+        raise OpenError(redact_text(without(str(error), secrets)) or type(error).__name__) from None
     return Socket(cast("FrameConnection", connection), secrets)

@@ -119,7 +119,7 @@ def _variable(name: str, environ: Mapping[str, str]) -> SecretStr:
 
 def _file(path: str) -> SecretStr:
     try:
-        value = Path(path).read_text("utf-8").strip()
+        value = Path(path).read_text("utf-8-sig").strip()
     except UnicodeDecodeError:
         raise CredentialError("not UTF-8 text", file=path) from None
     except OSError as error:

@@ -125,3 +125,8 @@ def test_secrets_of_nats_come_from_where_they_lie_or_stand_as_they_are(tmp_path:
     assert token.token == SecretStr("plain")
     with pytest.raises(CredentialError, match="variable PW is not set"):
         NatsSettings(token=SecretStr("env:PW")).with_secrets({})
+
+
+def test_a_file_with_a_byte_order_mark_holds_what_follows_it(tmp_path: Path) -> None:
+    (tmp_path / "key-id").write_bytes(b"\xef\xbb\xbfabc\r\n")
+    assert fetch(parse_source(f"file:{tmp_path / 'key-id'}"), {})[0].get_secret_value() == "abc"

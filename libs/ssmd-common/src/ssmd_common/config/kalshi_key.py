@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["KalshiCredentials", "kalshi_credentials"]
 
 _API_KEY, _PRIVATE_KEY = "api_key", "private_key"
+_KEY_ID = re.compile(r"[!-~]{1,200}")
 _DEFAULT_KEY_SOURCE = "env:KALSHI_API_KEY,KALSHI_PRIVATE_KEY"
 
 
@@ -47,7 +49,7 @@ def kalshi_credentials(feed: Feed, env: Environment, environ: Mapping[str, str])
         The key, or ``None`` where the environment says ``required: false`` and it is not there.
 
     Raises:
-        CredentialError: A part is missing.
+        CredentialError: A part is missing, or the id is none.
         ConfigError: Several keys and none named as the feed, or a key without the two parts.
     """
     if env.keys is None:
@@ -87,4 +89,9 @@ def _kalshi_key(feed: Feed, env: Environment) -> tuple[str, KeySpec]:
 
 def _credentials(fields: Iterable[str], source: str, environ: Mapping[str, str]) -> KalshiCredentials:
     parts = fetch_fields(tuple(fields), source, environ)
+    if not _KEY_ID.fullmatch(parts[_API_KEY].get_secret_value()):
+        # A header cannot hold it, and whoever says so would repeat it.
+        raise CredentialError(
+            f"{source}: {_API_KEY} is no id of a key", remedy="give the id alone: one line, no spaces, no PEM text"
+        )
     return KalshiCredentials(parts[_API_KEY], parts[_PRIVATE_KEY], where=source)

@@ -40,3 +40,12 @@ def test_a_key_that_is_not_required_may_be_missing() -> None:
     assert kalshi_credentials(feed(), environment(keys=optional), {}) is None
     with pytest.raises(CredentialError, match="variable A is not set"):
         kalshi_credentials(feed(), environment(keys=KEYS), {})
+
+
+@pytest.mark.parametrize(
+    "key_id", ["hidden\x01", "hidden\nhidden", "hid den", "hiddené", "-----BEGIN hidden", "h" * 999]
+)
+def test_an_id_no_header_can_hold_is_refused_without_being_shown(key_id: str) -> None:
+    with pytest.raises(CredentialError, match=r"env:A,B: api_key is no id of a key \(give the id alone") as caught:
+        kalshi_credentials(feed(), environment(keys=KEYS), {"A": key_id, "B": "pem"})
+    assert "hid" not in str(caught.value)
