@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from ssmd_common.errors import SsmdError
+from ssmd_common.errors import CredentialError, SsmdError
 from ssmd_connector.auth import explain_refusal
 from ssmd_connector.websocket import OpenError, RefusedError, open_socket
 
@@ -22,11 +22,15 @@ async def open_exchange(plan: Plan) -> Socket:
     """Open a socket with the keys that lie there now.
 
     Raises:
-        OpenError: Anything that may be different next time.
-        CredentialError: The exchange answered 401 or 403, or a key is missing or malformed.
+        OpenError: Anything that may be different next time: also a key that is missing or malformed, since it was
+            neither when the process began and may just be being replaced.
+        CredentialError: The exchange answered 401 or 403.
         ConfigError: The endpoint is no address, or no version of the feed is in force.
     """
-    url, headers, where = await asyncio.to_thread(plan.handshake)
+    try:
+        url, headers, where = await asyncio.to_thread(plan.handshake)
+    except CredentialError as error:
+        raise OpenError(f"no usable key: {error}") from None
     try:
         return await open_socket(url, headers=headers, max_frame_bytes=plan.settings.max_frame_bytes)
     except RefusedError as refused:

@@ -8,8 +8,9 @@ import pytest
 from ssmd_common.errors import CredentialError, SsmdError
 from ssmd_common.nats.testing import free_port
 from ssmd_common.service.lifecycle import Stop
-from ssmd_connector.handshake import try_handshake
+from ssmd_connector.handshake import open_exchange, try_handshake
 from ssmd_connector.testing import exchange, kalshi_plan, private_key_pem
+from ssmd_connector.websocket import OpenError
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
@@ -49,3 +50,13 @@ async def test_refused_keys_are_a_configuration_error_and_an_exchange_that_is_aw
     with pytest.raises(SsmdError, match=rf"{away}: no connection: .*check the endpoint") as caught:
         await try_handshake(kalshi_plan(away, NATS), Stop())
     assert caught.value.exit_code == 1
+
+
+async def test_a_key_that_is_being_replaced_is_no_end_but_another_attempt() -> None:
+    environ = {"KALSHI_API_KEY": "id", "KALSHI_PRIVATE_KEY": private_key_pem()[:200]}
+    plan = kalshi_plan("ws://127.0.0.1:1/ws", NATS, auth="api_key", environ=environ)
+    with pytest.raises(OpenError, match=r"no usable key: .*is no PEM private key"):
+        await open_exchange(plan)
+    environ.clear()
+    with pytest.raises(OpenError, match=r"no usable key: .*variable KALSHI_API_KEY is not set"):
+        await open_exchange(plan)
