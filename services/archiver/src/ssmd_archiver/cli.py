@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +23,7 @@ from ssmd_common.archive.layout import list_days, list_feeds
 from ssmd_common.config.archiver import ArchiverConfig
 from ssmd_common.config.loading import load_archiver
 from ssmd_common.errors import ConfigError
+from ssmd_common.nats.connection import check_settings
 from ssmd_common.service import lifecycle, logs
 from ssmd_common.service.address import HEALTH_VARIABLE
 
@@ -69,7 +69,7 @@ def check(config: ConfigOption = None) -> None:
     names = loaded.subjects()
     rotation = loaded.rotation
     try:
-        loaded.nats.with_secrets(os.environ)
+        check_settings(loaded.nats)
     except ConfigError as error:
         raise error.within(loaded.file, "nats") from None
     console = Console(soft_wrap=True, highlight=False)

@@ -104,3 +104,21 @@ async def test_rebuild_and_seal_work_on_a_stopped_archive_only(tmp_path: Path) -
     lock.release()
     assert refused.returncode == 1
     assert "another archiver writes this folder" in refused.stderr
+
+
+@pytest.mark.parametrize("command", [("check",), ()])
+@pytest.mark.parametrize(
+    ("shown", "said"),
+    [
+        ("tls: {ca: nowhere.pem}", "nats.tls: no such file: nowhere.pem"),
+        ("creds: nowhere.creds", "nats.creds: nowhere.creds: cannot be read"),
+        ("nkey_seed: SAAX", "nats.nkey_seed: not an nkey seed"),
+    ],
+)
+def test_credentials_that_cannot_be_used_are_told_by_check_as_by_a_start(
+    config: Path, command: tuple[str, ...], shown: str, said: str
+) -> None:
+    config.write_text(config.read_text().replace("nats: {", f"nats: {{{shown}, "), "utf-8")
+    done = run_cli(*command, "--config", str(config))
+    assert done.returncode == 2
+    assert f"error: {config}: {said}" in done.stderr

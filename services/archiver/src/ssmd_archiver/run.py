@@ -97,6 +97,8 @@ async def run_archiver(
             stack.push_async_callback(close, client)
             connection.up()
             info = await wait_for_stream(client, config.nats.stream, stop=stop)
+        except ConfigError as error:
+            raise error.within(config.file, "nats") from None
         except TransportError:
             if stop.is_set():
                 # Nothing was read yet, so nothing is left undone.
