@@ -6,6 +6,7 @@ Patient with a server that is busy or ill, plain where asking again is in vain.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,10 @@ import httpx
 import structlog
 
 from ssmd_common.errors import ConfigError
-from ssmd_common.service.address import is_loopback
 from ssmd_common.service.redact import redact_text
 from ssmd_connector.backoff import Backoff, retry_after_s
 from ssmd_connector.paging import Answer, read_page, verdict
+from ssmd_connector.proxies import http_proxy_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,6 +51,9 @@ class MarketSource:
         per_s: Most requests a second.
         metrics: Told of requests and retries.
 
+    Raises:
+        ConfigError: The environment names a proxy that is none.
+
     Attributes:
         trouble: Why the latest request has no answer yet; empty when there is none.
     """
@@ -59,10 +63,13 @@ class MarketSource:
         self._interval_s = 1 / (per_s or _DEFAULT_PER_S)
         self._metrics = metrics
         self._next_at = 0.0
+        # The socket's own proxy and authorities, not what httpx would make of the environment.
         self._client = httpx.AsyncClient(
             timeout=_TIMEOUT_S,
             follow_redirects=False,
-            trust_env=not is_loopback(url),
+            trust_env=False,
+            verify=ssl.create_default_context(),
+            proxy=http_proxy_of(url),
             headers={"Accept": "application/json", "User-Agent": "ssmd-connector"},
         )
         self.trouble = ""

@@ -12,11 +12,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
 
 from ssmd_common.errors import ConfigError
-from ssmd_common.service.address import is_loopback
 from ssmd_common.service.redact import redact_text, url_secrets, without
 from ssmd_connector.backoff import retry_after_s
 from ssmd_connector.causes import Cause
 from ssmd_connector.frame_connection import FrameConnection
+from ssmd_connector.proxies import proxy_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -144,7 +144,7 @@ async def open_socket(url: str, *, headers: Mapping[str, str], max_frame_bytes: 
     Raises:
         RefusedError: 401 or 403.
         OpenError: Anything that may be different next time.
-        ConfigError: The URL is none.
+        ConfigError: The URL is none, or the environment names a proxy that is none.
     """
     secrets = [*headers.values(), *url_secrets(url)]
     try:
@@ -155,7 +155,7 @@ async def open_socket(url: str, *, headers: Mapping[str, str], max_frame_bytes: 
             open_timeout=OPEN_TIMEOUT_S,
             close_timeout=CLOSE_TIMEOUT_S,
             create_connection=FrameConnection,
-            proxy=None if is_loopback(url) else True,
+            proxy=proxy_of(url),
         )
     except InvalidStatus as error:
         response = error.response
