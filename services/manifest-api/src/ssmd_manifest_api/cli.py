@@ -13,7 +13,7 @@ from ssmd_common.archive.reader import DATA_VARIABLE
 from ssmd_common.config.model import parse_name
 from ssmd_common.errors import ConfigError
 from ssmd_common.service import lifecycle, logs
-from ssmd_common.service.address import HOST_VARIABLE, Address
+from ssmd_common.service.address import HOST_VARIABLE, PORT_VARIABLE, Address
 from ssmd_manifest_api.app import SERVICE
 from ssmd_manifest_api.auth import hash_token, new_token
 from ssmd_manifest_api.config import load_calendars, load_config
@@ -35,7 +35,9 @@ def run(
         Path | None, typer.Option(envvar=DATA_VARIABLE, help="The archive's base folder; the archiver creates it.")
     ] = None,
     host: Annotated[str, typer.Option(envvar=HOST_VARIABLE, help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, envvar=PORT_VARIABLE, help="Port to listen on; 0 takes a free one.")
+    ] = 8080,
     config: Annotated[
         Path | None, typer.Option(help="YAML file: who may read which feeds, and which sites' pages may ask.")
     ] = None,

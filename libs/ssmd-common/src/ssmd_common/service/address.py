@@ -8,13 +8,17 @@ from urllib.parse import urlsplit
 
 from ssmd_common.errors import ConfigError
 
-__all__ = ["HEALTH_VARIABLE", "HOST_VARIABLE", "Address", "is_loopback", "parse_addr"]
+__all__ = ["HEALTH_VARIABLE", "HOST_VARIABLE", "PORT_VARIABLE", "Address", "is_loopback", "parse_addr"]
 
 HEALTH_VARIABLE = "SSMD_HEALTH_ADDR"
 """Stands for the option ``--health-addr``; the images set it."""
 
 HOST_VARIABLE = "SSMD_HOST"
 """Stands for the option ``--host``; the images set it."""
+
+PORT_VARIABLE = "SSMD_LISTEN_PORT"
+"""Stands for the option ``--port`` of the manifest API; the image sets it. Not ``SSMD_PORT``: Kubernetes sets that
+in every pod beside a service named ``ssmd``."""
 
 _MAX_PORT = 65535
 _MAX_PORT_DIGITS = 5

@@ -1,19 +1,20 @@
 """``python -m ssmd_common.service.probe [URL]`` exits 0 where it answers 200: a container's health check.
 
-Without a URL it asks ``/health`` where ``SSMD_HEALTH_ADDR`` has the service listen: containers that share a host's
-network differ in that.
+Without a URL it asks ``/health`` where ``SSMD_HEALTH_ADDR`` has the service listen, or ``SSMD_HOST`` and
+``SSMD_LISTEN_PORT`` where it is not set: containers that share a host's network differ in that.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
 from urllib.parse import urlsplit
 
-from ssmd_common.service.address import HEALTH_VARIABLE, Address, parse_addr
+from ssmd_common.service.address import HEALTH_VARIABLE, HOST_VARIABLE, PORT_VARIABLE, Address, parse_addr
 
-__all__ = ["health_url", "is_well"]
+__all__ = ["health_url", "is_well", "listening"]
 
 _TIMEOUT_S = 3.0
 _OK = 200
@@ -44,5 +45,11 @@ def health_url(listening: str) -> str:
     return f"http://{Address(host, address.port)}/health"
 
 
+def listening(environ: Mapping[str, str]) -> str:
+    """Return ``HOST:PORT`` as the variables have the service of this container listen."""
+    host, port = (environ.get(name, "") for name in (HOST_VARIABLE, PORT_VARIABLE))
+    return environ.get(HEALTH_VARIABLE) or f"{f'[{host}]' if ':' in host else host}:{port}"
+
+
 if __name__ == "__main__":
-    sys.exit(0 if is_well((sys.argv[1:] or [health_url(os.environ.get(HEALTH_VARIABLE, ""))])[0]) else 1)
+    sys.exit(0 if is_well((sys.argv[1:] or [health_url(listening(os.environ))])[0]) else 1)

@@ -12,7 +12,7 @@ import pytest
 from ssmd_common.nats.testing import free_port
 from ssmd_common.service.address import Address
 from ssmd_common.service.health import Health, serve_health
-from ssmd_common.service.probe import health_url, is_well
+from ssmd_common.service.probe import health_url, is_well, listening
 from ssmd_common.service.telemetry import Metrics
 
 
@@ -57,3 +57,15 @@ async def test_as_a_program_it_asks_where_the_variable_says() -> None:
             env=os.environ | {"SSMD_HEALTH_ADDR": f"0.0.0.0:{address.port}"},
         )
         assert await process.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("environ", "where"),
+    [
+        ({"SSMD_HOST": "0.0.0.0", "SSMD_LISTEN_PORT": "9100"}, "0.0.0.0:9100"),
+        ({"SSMD_HOST": "::", "SSMD_LISTEN_PORT": "9100"}, "[::]:9100"),
+        ({"SSMD_HEALTH_ADDR": "127.0.0.1:9090", "SSMD_HOST": "0.0.0.0", "SSMD_LISTEN_PORT": "1"}, "127.0.0.1:9090"),
+    ],
+)
+def test_the_variables_say_where_a_service_listens(environ: dict[str, str], where: str) -> None:
+    assert listening(environ) == where
