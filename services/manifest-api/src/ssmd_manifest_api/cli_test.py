@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -62,6 +63,23 @@ def test_it_serves_over_a_socket_and_stops_in_order(archive: Path, number: signa
         process.send_signal(number)
         process.send_signal(number)
         assert process.wait(max(1, deadline - time.monotonic())) == 0
+
+
+def test_a_stop_cuts_a_reader_that_takes_nothing_without_a_traceback(archive: Path) -> None:
+    with (
+        serving(archive) as (process, url),
+        socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as reader,
+    ):
+        reader.settimeout(0)
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(5000):
+                reader.send(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(2)  # until the server cannot write any more; too short, and the test says less
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "Traceback" not in told
+    assert '"event": "stopped"' in told
 
 
 def test_a_taken_port_is_one_line_and_exit_2(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -49,6 +50,11 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.answering.set()
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Tell whether a line of uvicorn says more than that a stop cut an answer: how many is a line of its own."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 def listen(address: Address) -> socket.socket:
@@ -106,6 +112,7 @@ async def serve(
         server_header=False,
         timeout_graceful_shutdown=_FINISH_S,
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     server = _Server(settings)
     bound = Address(address.host, listener.getsockname()[1])
     log.info("listening", url=f"http://{bound}", data=str(data), readers=[token.name for token in config.tokens])
