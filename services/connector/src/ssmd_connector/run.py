@@ -125,7 +125,7 @@ class _Service:
         try:
             return await self._capture_until(stop)
         except BaseException:
-            self._publisher.keep_rest()
+            self._keep_rest()
             raise
 
     async def _capture_until(self, stop: Stop) -> int:
@@ -190,17 +190,21 @@ class _Service:
                     SessionEnded, cause=cause, connections=self._journal.connections, frames=self._journal.frames
                 )
         drained = await self._publisher.drained(_LAST_WORDS_S)
-        left = 0 if drained else self._publisher.keep_rest()
-        if left and not self._journal.connections:
-            # The record of a session that never was connected to the exchange: nothing is missing without it.
-            left = 0
-        elif left:
-            log.error(
-                "messages_lost", messages=left, reason="nothing is stored, and the spool is full or not configured"
-            )
-        elif not drained:
+        left = 0 if drained else self._keep_rest()
+        if not left and self._publisher.is_spooling:
             log.warning("messages_kept_in_spool", remedy="the next start publishes them")
         log.info("session_ended", session=self._capture.session, cause=cause, frames=self._journal.frames)
+        return left
+
+    def _keep_rest(self) -> int:
+        """Move what is left in memory to the spool; return how many messages could not be kept."""
+        left = self._publisher.keep_rest()
+        if not self._journal.connections:
+            # The record of a session that never was connected to the exchange: nothing is missing without it.
+            return 0
+        if left:
+            reason = "nothing is stored, and the spool is full or not configured"
+            log.error("messages_lost", messages=left, reason=reason)
         return left
 
     async def _beat(self) -> None:

@@ -18,6 +18,7 @@ from ssmd_common.errors import ConfigError, CredentialError
 from ssmd_common.frames import FrameId, parse_msg_id
 from ssmd_common.service.lifecycle import Stop
 from ssmd_connector import feedloop
+from ssmd_connector import run as run_module
 from ssmd_connector.backoff import Backoff
 from ssmd_connector.capture import Message
 from ssmd_connector.run import run
@@ -256,6 +257,31 @@ async def test_a_stop_without_nats_and_spool_ends_soon_and_says_what_is_lost(
             stop.set("SIGTERM")
             async with asyncio.timeout(120):
                 assert await task == 1
+    assert "messages_lost" in capfd.readouterr().out
+
+
+async def test_a_part_that_dies_without_nats_and_spool_says_what_is_lost(
+    nats_server: NatsServer, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = asyncio.Event()
+
+    async def dies(_service: object) -> None:
+        await done.wait()
+        raise RuntimeError("a part died")
+
+    async def script(connection: ServerConnection, _number: int) -> None:
+        await answer_subscribe(connection)
+        await asyncio.to_thread(nats_server.kill)
+        for seq in range(1, 51):
+            await connection.send(trade(seq))
+        done.set()
+        await connection.wait_closed()
+
+    monkeypatch.setattr(run_module._Service, "_beat", dies)
+    async with exchange(script) as url, running(kalshi_plan(url, nats_server.url)) as (_, task):
+        async with asyncio.timeout(120):
+            with pytest.raises(BaseExceptionGroup, match="unhandled"):
+                await task
     assert "messages_lost" in capfd.readouterr().out
 
 

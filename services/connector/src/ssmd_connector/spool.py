@@ -1,20 +1,17 @@
 """Where messages wait on disk while NATS is away: append-only files, replayed in order, surviving the process.
 
-A record is ``length, crc32, connection, frame_no, subject length, headers length`` and the three byte strings.
-Where a file is damaged the records behind the damage are found again.
-It is in the file when :meth:`Spool.append` returns: a killed process loses none. The machine's power is another
-matter: a thread syncs the file a second after it was written to, at the latest, and when it is full. Files are
-deleted once everything in them has its PubAck; how far the first one is done stands in ``head``, and what is sent
-twice after a crash JetStream or the archiver drops by its message id.
+A message is in the file when :meth:`Spool.append` returns: a killed process loses none. The machine's power is
+another matter: a thread syncs the file a second after it was written to, at the latest, and when it is full. Files
+are deleted once everything in them has its PubAck; how far the first one is done stands in ``head``, and what is
+sent twice after a crash JetStream or the archiver drops by its message id. Where a file is damaged the records
+behind the damage are found again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import struct
 import time
-import zlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,24 +21,23 @@ import structlog
 from filelock import FileLock, Timeout
 
 from ssmd_common.errors import ConfigError
-from ssmd_connector.capture import Message
+from ssmd_connector.spool_records import decode_record, encode_record, next_record, record_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from ssmd_connector.capture import Message
+
 __all__ = ["EVENT_RESERVE_BYTES", "Mark", "Spool"]
 
 log = structlog.get_logger()
 
-_HEAD = struct.Struct("<IIIQII")
 _FILE_BYTES = 16 << 20
 _SYNC_EVERY_S = 1.0
 EVENT_RESERVE_BYTES = 256 << 10
 """Room beyond every bound for what tells of the capture: a full spool still takes the record of what was lost."""
 _SUFFIX = ".spool"
-_HEADERS_BEGIN, _HEADERS_END = b"NATS/1.0\r\n", b"\r\n\r\n"
-_MAX_SUBJECT_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -113,7 +109,7 @@ class Spool:
 
     def has_room(self, message: Message) -> bool:
         """Whether :meth:`append` would take this message."""
-        size = _HEAD.size + len(message.subject) + message.size
+        size = record_bytes(message)
         return self.size_bytes + size <= self._bound(message)
 
     def append(self, messages: Iterable[Message]) -> int:
@@ -138,7 +134,7 @@ class Spool:
         chunk: list[bytes] = []
         size = self.size_bytes
         for message in messages:
-            record = _encode(message)
+            record = encode_record(message)
             size += len(record)
             if size > self._bound(message):
                 break
@@ -216,6 +212,8 @@ class Spool:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
             self._write_fd = os.open(self._path(self._write_no), flags, 0o600)
             self._sizes.setdefault(self._write_no, 0)
+            # The new file's name has to outlast a power cut, too.
+            self._syncer.submit(_sync_and_close, os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY))
         before = self._sizes[self._write_no]
         try:
             _write_all(self._write_fd, data)
@@ -247,9 +245,9 @@ class Spool:
         data = self._read_file(number, offset, size - offset)
         position, own = 0, number >= self._first_own
         while position < len(data):
-            decoded = _decode(data, position, own=own)
+            decoded = decode_record(data, position, own=own)
             if decoded is None:
-                behind = _next_record(data, position + 1)
+                behind = next_record(data, position + 1)
                 if behind is None:
                     self._cut(number, offset + position)
                     break
@@ -335,7 +333,7 @@ class Spool:
         left = self._sizes.get(first, -1) - head.offset
         if head.file != first or head.offset < 0 or left < 0:
             return False
-        return left == 0 or _decode(self._read_file(first, head.offset, left), 0, own=False) is not None
+        return left == 0 or decode_record(self._read_file(first, head.offset, left), 0, own=False) is not None
 
     @property
     def _head_path(self) -> Path:
@@ -343,55 +341,6 @@ class Spool:
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:010d}{_SUFFIX}"
-
-
-def _encode(message: Message) -> bytes:
-    body = message.subject + message.headers + message.payload
-    head = _HEAD.pack(
-        len(body),
-        zlib.crc32(body),
-        message.connection,
-        message.frame_no,
-        len(message.subject),
-        len(message.headers),
-    )
-    return head + body
-
-
-def _decode(data: bytes, position: int, *, own: bool) -> tuple[Message, int] | None:
-    """Return the record at ``position`` and where it ends; None where it is cut or damaged."""
-    start = position + _HEAD.size
-    if start > len(data):
-        return None
-    length, crc, connection, frame_no, subject_length, headers_length = _HEAD.unpack_from(data, position)
-    body = data[start : start + length]
-    payload_at = subject_length + headers_length
-    if len(body) != length or zlib.crc32(body) != crc:
-        return None
-    # The lengths are not in the checksum, and a stretch of zeros is a record of nothing whose checksum is right.
-    headers = body[subject_length:payload_at]
-    if not (subject_length and headers.startswith(_HEADERS_BEGIN) and headers.endswith(_HEADERS_END)):
-        return None
-    message = Message(
-        subject=body[:subject_length],
-        headers=headers,
-        payload=body[payload_at:],
-        connection=connection if own else 0,
-        frame_no=frame_no if own else 0,
-    )
-    return message, start + length
-
-
-def _next_record(data: bytes, position: int) -> int | None:
-    """Return where the next whole record begins; None where none does."""
-    headers_at = data.find(_HEADERS_BEGIN, position)
-    while headers_at >= 0:
-        for start in range(max(position, headers_at - _HEAD.size - _MAX_SUBJECT_BYTES), headers_at - _HEAD.size):
-            *_, subject_length, _ = _HEAD.unpack_from(data, start)
-            if start + _HEAD.size + subject_length == headers_at and _decode(data, start, own=False) is not None:
-                return start
-        headers_at = data.find(_HEADERS_BEGIN, headers_at + 1)
-    return None
 
 
 def _sync_and_close(fd: int) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from typing import TYPE_CHECKING
 
@@ -209,7 +210,17 @@ def test_what_was_written_last_is_synced_though_nothing_follows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int] = []
-    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_size))
+    folders = 0
+
+    def fsync(fd: int) -> None:
+        nonlocal folders
+        status = os.fstat(fd)
+        if stat.S_ISDIR(status.st_mode):
+            folders += 1
+        else:
+            synced.append(status.st_size)
+
+    monkeypatch.setattr(os, "fsync", fsync)
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     spool = Spool(tmp_path, max_bytes=1 << 20)
@@ -225,6 +236,7 @@ def test_what_was_written_last_is_synced_though_nothing_follows(
     spool._syncer.shutdown(wait=True)
     (file,) = tmp_path.glob("*.spool")
     assert (len(synced), synced[-1]) == (2, file.stat().st_size)
+    assert folders == 1, "the file's name is synced too"
 
 
 def test_the_bound_holds_and_room_returns(tmp_path: Path) -> None:
