@@ -295,7 +295,7 @@ class Publisher:
         if self._window_now < self._window:
             self._window_now = min(self._window, self._window_now * 2)
         if self._refusals.latest is not None:
-            self._refusals.stored(token)
+            self._refusals.settled(token)
         self._work.set()
 
     def _refused(self, token: int, entry: Entry, verdict: Verdict, text: str) -> None:
@@ -310,6 +310,7 @@ class Publisher:
             # Where nothing else is stored either it is not the message, whatever the answer says.
             if entry.refused > _MAX_REFUSALS and self._pulse.stored_at > entry.refused_at:
                 del self._in_flight[token]
+                self._refusals.settled(token)
                 self._set_aside(entry, text)
 
     def _fits(self, entry: Entry, limit: int, max_payload: int) -> bool:
@@ -393,6 +394,7 @@ class Publisher:
                     continue
                 if not self._fits(entry, self.limit, nc.max_payload):
                     del self._in_flight[token]
+                    self._refusals.settled(token)
                     continue
                 entry.attempts += 1
                 self._arm(entry, now)

@@ -56,8 +56,8 @@ class Refusals:
             self._said_at[verdict] = now
             log.warning(_EVENT_OF[verdict], answer=text, unacknowledged=unacknowledged, retrying=True)
 
-    def stored(self, token: int) -> None:
-        """Take note that a message was accepted."""
+    def settled(self, token: int) -> None:
+        """Take note that a message was accepted, or given up."""
         self._refused.discard(token)
         if self.latest is not None and not self._refused:
             log.info("publish_accepted_again", after=self.latest.value)

@@ -25,10 +25,10 @@ def test_a_stream_that_takes_some_and_refuses_others_is_told_of_once() -> None:
         for token in range(100, 200):
             told(made, 1)
             told(made, 2, Verdict.BUSY)
-            made.stored(token)
+            made.settled(token)
         assert [entry["event"] for entry in said] == ["publish_stream_full", "publish_busy"]
-        made.stored(1)
-        made.stored(2)
+        made.settled(1)
+        made.settled(2)
     assert said[-1]["event"] == "publish_accepted_again"
     assert made.latest is None
 
@@ -43,7 +43,7 @@ def test_frames_that_are_too_large_are_told_of_at_times_and_are_no_state_that_en
         for token in range(1, 40):
             told(made, token, Verdict.TOO_LARGE)
             assert made.latest is None
-            made.stored(token)
+            made.settled(token)
             now += 0.5
     assert [entry["event"] for entry in said] == ["publish_too_large"] * 2
 
@@ -53,8 +53,8 @@ def test_it_begins_anew_with_a_line_once_it_is_over() -> None:
     with capture_logs() as said:
         for token in (1, 2):
             told(made, token)
-            made.stored(token)
+            made.settled(token)
         told(made, 3)
         made.recalled()
-        made.stored(4)
+        made.settled(4)
     assert [entry["event"] for entry in said] == ["publish_stream_full", "publish_accepted_again"] * 3
