@@ -63,8 +63,11 @@ def requirement_with_hashes(lock: str, package: str) -> str:
 
 
 def uv_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables uv runs with: pip's settings of mirror and certificates hold for it too."""
-    ours = dict(environ)
+    """Return the variables uv runs with: pip's settings of mirror and certificates hold for it too.
+
+    Like pip it trusts the machine's own authorities, such as a company's.
+    """
+    ours = {"UV_SYSTEM_CERTS": "true", **environ}
     for theirs, named in (
         ("PIP_INDEX_URL", "UV_DEFAULT_INDEX"),
         ("PIP_EXTRA_INDEX_URL", "UV_INDEX"),

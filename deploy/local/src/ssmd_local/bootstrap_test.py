@@ -38,7 +38,16 @@ def test_pips_mirror_and_certificates_hold_for_uv_unless_uv_has_its_own() -> Non
         "SSL_CERT_FILE": "/own.pem",
         "HOME": "/h",
     }
-    assert bootstrap.uv_environment(environ) == {**environ, "UV_DEFAULT_INDEX": "https://mirror/simple"}
+    assert bootstrap.uv_environment(environ) == {
+        **environ,
+        "UV_DEFAULT_INDEX": "https://mirror/simple",
+        "UV_SYSTEM_CERTS": "true",
+    }
+
+
+def test_the_machines_own_authorities_are_trusted_unless_uv_is_told_otherwise() -> None:
+    assert bootstrap.uv_environment({})["UV_SYSTEM_CERTS"] == "true"
+    assert bootstrap.uv_environment({"UV_SYSTEM_CERTS": "0"})["UV_SYSTEM_CERTS"] == "0"
 
 
 def test_a_console_script_runs_from_a_folder_with_a_space_and_passes_arguments_and_exit_code(
