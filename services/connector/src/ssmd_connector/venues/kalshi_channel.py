@@ -25,6 +25,8 @@ _FULL_NS = 30_000_000_000
 """How long a subscription that is full is left alone, unless a market leaves it."""
 _REFUSED_NS = 300_000_000_000
 """After how long what was refused is asked for again: a market may not have been there yet, and trouble passes."""
+_MOST_ALONE = 8
+"""Where so many markets, each asked for alone, are invalid before any was granted, it is not the markets."""
 
 
 class ErrorCode:
@@ -44,6 +46,8 @@ class ErrorCode:
 
 PASSING_CODES = frozenset({ErrorCode.INTERNAL_ERROR, ErrorCode.COMMAND_TIMEOUT, ErrorCode.COMMAND_RATE})
 """The codes of errors that say nothing of the command: the same may be granted a little later."""
+_ABOUT_A_MARKET = frozenset({ErrorCode.MARKET_NOT_FOUND, ErrorCode.INVALID_PARAMETER})
+"""The codes of errors that one market of a command may be the reason of."""
 
 
 class Verdict(Enum):
@@ -84,7 +88,7 @@ class Channel:
         self._subscribing = False
         self._full_until_ns = 0
         self._refused_until_ns = 0
-        self._told_missing: set[str] = set()
+        self._told: set[str] = set()
         self._is_full = False
         self._limited_alone = False
         self._adding: dict[str, None] = {}
@@ -143,6 +147,7 @@ class Channel:
         """Subscribe to these no longer; the owner's set has lost them already."""
         for ticker in tickers:
             self.refused.discard(ticker)
+            self._told.discard(ticker)
             self._to_add.pop(ticker, None)
             if ticker in self.held and ticker not in self._removing:
                 self._to_remove[ticker] = None
@@ -194,20 +199,16 @@ class Channel:
             return Verdict.AGAIN, []
         if command.action is Action.DELETE:
             return Verdict.SETTLED, self._delete_refused(command, reply)
-        if command.tickers and reply.code == ErrorCode.MARKET_NOT_FOUND:
-            return Verdict.SETTLED, self._not_found(command, reply, now_ns)
+        if command.tickers and reply.code in _ABOUT_A_MARKET:
+            return Verdict.SETTLED, self._one_refused(command, reply, now_ns)
         if command.tickers and reply.code == ErrorCode.MARKET_LIMIT:
             return Verdict.SETTLED, self._limited(command, now_ns)
-        if self._established and len(command.tickers) > 1 and reply.code == ErrorCode.INVALID_PARAMETER:
-            # One market's name may be what is invalid.
-            self._halve(command)
-            return Verdict.SETTLED, []
-        if self._established:
-            self.refused.update(command.tickers)
-        else:
+        if not self._established:
             self.refusal = words(reply)
-        self._refused_until_ns = now_ns + _REFUSED_NS
-        return Verdict.SETTLED, [refusal_warning(self.name, reply)]
+            self._wait_to_ask_again(now_ns)
+            return Verdict.SETTLED, [refusal_warning(self.name, reply)]
+        is_news = self._note_refused(command.tickers, now_ns)
+        return Verdict.SETTLED, [refusal_warning(self.name, reply)] if is_news else []
 
     def _subscribe(self, command_id: int, tickers: tuple[str, ...]) -> Command:
         self._subscribing = True
@@ -257,23 +258,39 @@ class Channel:
         missing = (ticker for ticker in self._wanted or () if ticker not in self.held)
         self._to_add |= {ticker: None for ticker in missing if ticker not in self._adding}
 
-    def _not_found(self, command: Command, reply: Reply, now_ns: int) -> list[Effect]:
+    def _wait_to_ask_again(self, now_ns: int) -> None:
+        # From the first refusal on: later ones, of which there may be one a minute, do not put it off.
+        self._refused_until_ns = self._refused_until_ns or now_ns + _REFUSED_NS
+
+    def _note_refused(self, tickers: Iterable[str], now_ns: int) -> bool:
+        """Do without these until they are asked for again; tell whether any of them is news."""
+        wanted = [ticker for ticker in tickers if ticker in (self._wanted or ())]
+        if wanted:
+            self.refused.update(wanted)
+            self._wait_to_ask_again(now_ns)
+        known = len(self._told)
+        self._told.update(wanted)
+        return len(self._told) > known
+
+    def _one_refused(self, command: Command, reply: Reply, now_ns: int) -> list[Effect]:
+        """Find the market that was the reason, and do without it alone."""
         if reply.ticker in command.tickers:
-            missing = reply.ticker
+            refused = reply.ticker
         elif len(command.tickers) == 1:
-            (missing,) = command.tickers
+            (refused,) = command.tickers
         else:
             self._halve(command)
             return []
-        self._requeue(command, [ticker for ticker in command.tickers if ticker != missing])
-        if missing not in (self._wanted or ()):
+        self._requeue(command, [ticker for ticker in command.tickers if ticker != refused])
+        is_news = self._note_refused([refused], now_ns)
+        is_missing = reply.code == ErrorCode.MARKET_NOT_FOUND
+        if not (is_missing or self._established) and len(self.refused) >= _MOST_ALONE:
+            self.refusal = words(reply)
+        if not is_news:
             return []
-        self.refused.add(missing)
-        self._refused_until_ns = now_ns + _REFUSED_NS
-        if missing in self._told_missing:
-            return []
-        self._told_missing.add(missing)
-        return [Warn("market_not_found", {"channel": self.name, "ticker": missing})]
+        if is_missing:
+            return [Warn("market_not_found", {"channel": self.name, "ticker": refused})]
+        return [refusal_warning(self.name, reply, ticker=refused)]
 
     def _limited(self, command: Command, now_ns: int) -> list[Effect]:
         """Take it that the subscription is full, once a single market was refused twice."""
@@ -308,6 +325,7 @@ def words(reply: Reply) -> str:
     return f"code {reply.code}: {reply.text}"
 
 
-def refusal_warning(channel: str, reply: Reply) -> Warn:
+def refusal_warning(channel: str, reply: Reply, *, ticker: str = "") -> Warn:
     """Return what the operator is told of a refused command."""
-    return Warn("command_refused", {"code": reply.code, "text": reply.text, "channel": channel})
+    named = {"ticker": ticker} if ticker else {}
+    return Warn("command_refused", {"code": reply.code, "text": reply.text, "channel": channel, **named})

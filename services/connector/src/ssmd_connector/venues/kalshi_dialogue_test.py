@@ -293,6 +293,52 @@ def test_a_market_whose_name_is_invalid_costs_no_other_market() -> None:
     assert [bench.subs[name].held for name in FILTERED] == [set("ALMO")] * 2
 
 
+def test_an_invalid_name_among_the_first_markets_is_named_once_and_costs_no_other_market() -> None:
+    bench = Bench(wishes("NAB"), frozenset("N"), unknown_code=11, names_the_market=False)
+    bench.settle()
+    assert [bench.subs[name].held for name in FILTERED] == [set("AB")] * 2
+    assert bench.of(Ready) == [Ready(2)]
+    bench.tick(301)
+    bench.settle()
+    warned = [effect.fields["ticker"] for effect in bench.of(Warn) if effect.event == "command_refused"]
+    assert warned == ["N"] * len(FILTERED), "once, however often it is asked for"
+
+
+def test_where_every_market_is_called_invalid_the_channel_is_refused_before_all_are_asked_for_alone() -> None:
+    bench = Bench(wishes("ABCDEFGHIJKL"), frozenset("ABCDEFGHIJKL"), unknown_code=11, names_the_market=False)
+    while bench.inbox:
+        bench.answer()
+    assert bench.session.refused == tuple(f"{channel}: code 11: Market not found" for channel in FILTERED)
+    assert [effect.cause for effect in bench.of(Disconnect)] == [Cause.SUBSCRIPTION_REFUSED]
+
+
+def test_refusals_that_follow_each_other_put_off_none_of_what_is_asked_for_again() -> None:
+    bench = Bench(wishes("A"), frozenset("BCDE"))
+
+    def answered() -> None:
+        while bench.inbox:
+            bench.answer()
+
+    answered()
+    for ticker in "BCDE":
+        bench.change({ticker}, set())
+        answered()
+        bench.unknown -= {"B"}
+        bench.tick(100)
+        answered()
+    assert [bench.subs[name].held for name in FILTERED] == [{"A", "B"}] * 2
+
+
+def test_a_market_that_left_is_not_counted_as_refused() -> None:
+    bench = Bench(wishes("A"))
+    bench.settle()
+    bench.change({"B"}, set())
+    bench.change(set(), {"B"})
+    while bench.inbox:
+        bench.refuse(0, 8)
+    assert bench.session.refused == ()
+
+
 def test_a_channel_that_is_refused_is_told_of_and_asked_for_again_later() -> None:
     bench = Bench(wishes("A"))
     bench.refuse(0, 8)
