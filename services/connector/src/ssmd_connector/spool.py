@@ -187,9 +187,14 @@ class Spool:
         """Sync what was written, once the last time is long enough ago; to be called every now and then."""
         now = time.monotonic()
         if self._write_fd is not None and not self._is_synced and now - self._synced_at >= _SYNC_EVERY_S:
+            try:
+                # Another descriptor: this one may be closed before the thread comes to it.
+                other_fd = os.dup(self._write_fd)
+            except OSError:
+                # Too many are open. What was written is no less written for that: it is synced later.
+                return
             self._synced_at, self._is_synced = now, True
-            # Another descriptor: this one may be closed before the thread comes to it.
-            self._syncer.submit(_sync_and_close, os.dup(self._write_fd))
+            self._syncer.submit(_sync_and_close, other_fd)
 
     def close(self) -> None:
         """Sync and let go of the folder."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -237,6 +238,30 @@ def test_what_was_written_last_is_synced_though_nothing_follows(
     (file,) = tmp_path.glob("*.spool")
     assert (len(synced), synced[-1]) == (2, file.stat().st_size)
     assert folders == 1, "the file's name is synced too"
+
+
+def test_where_no_file_can_be_opened_any_more_syncing_waits_and_nothing_is_written_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    spool = Spool(tmp_path, max_bytes=1 << 20)
+    spool.append([message(1)])
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_size))
+
+    def refuse(_fd: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    now = 102.0
+    with monkeypatch.context() as full:
+        full.setattr(os, "dup", refuse)
+        spool.sync_when_due()
+        assert spool.append([message(2)]) == 1
+    spool.sync_when_due()
+    spool._syncer.shutdown(wait=True)
+    assert synced[-1] == spool.size_bytes
+    assert numbers(spool.read(9)) == [1, 2]
 
 
 def test_the_bound_holds_and_room_returns(tmp_path: Path) -> None:
