@@ -61,7 +61,8 @@ class Refusals:
         self._refused.discard(token)
         if self.latest is not None and not self._refused:
             log.info("publish_accepted_again", after=self.latest.value)
-            self._said_at.pop(self.latest, None)
+            # All that lasted is over, whatever else was refused before: each is news again.
+            self._said_at = {verdict: at for verdict, at in self._said_at.items() if verdict.is_about_the_message}
             self.latest = None
 
     def recalled(self) -> None:

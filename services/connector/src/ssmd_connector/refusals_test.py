@@ -48,6 +48,17 @@ def test_frames_that_are_too_large_are_told_of_at_times_and_are_no_state_that_en
     assert [entry["event"] for entry in said] == ["publish_too_large"] * 2
 
 
+def test_whatever_was_refused_before_the_end_is_told_of_again_after_it() -> None:
+    made = refusals()
+    with capture_logs() as said:
+        for verdicts in ((Verdict.NO_STREAM, Verdict.FULL), (Verdict.NO_STREAM,)):
+            for verdict in verdicts:
+                told(made, 1, verdict)
+            made.settled(1)
+    missing, full, again = "publish_no_stream", "publish_stream_full", "publish_accepted_again"
+    assert [entry["event"] for entry in said] == [missing, full, again, missing, again]
+
+
 def test_it_begins_anew_with_a_line_once_it_is_over() -> None:
     made = refusals()
     with capture_logs() as said:
