@@ -35,7 +35,9 @@ def http_proxy_of(url: str) -> str | None:
 def _found(url: str, schemes: tuple[str, ...]) -> str | None:
     parts = urlsplit(url)
     named = getproxies()
-    if is_loopback(url) or proxy_bypass(parts.netloc.rpartition("@")[2]):
+    # NO_PROXY may name a port, also the one that goes without saying.
+    port = parts.port or (443 if parts.scheme in ("wss", "https") else 80)
+    if is_loopback(url) or proxy_bypass(f"{parts.hostname}:{port}"):
         return None
     known = ", ".join(schemes)
     for name in _ASKED.get(parts.scheme, (parts.scheme, "all")):

@@ -33,6 +33,23 @@ def test_a_proxy_is_the_one_its_variable_names(monkeypatch: pytest.MonkeyPatch, 
     assert proxy_of(url) is None
 
 
+@pytest.mark.parametrize(
+    ("exception", "url"),
+    [
+        ("exchange.example:443", "wss://exchange.example/ws"),
+        ("exchange.example:443", "https://exchange.example/v2"),
+        ("exchange.example:80", "ws://exchange.example/ws"),
+        ("2001:db8::1", "wss://[2001:db8::1]:8443/ws"),
+    ],
+)
+def test_an_exception_may_name_the_port_and_be_an_address(
+    monkeypatch: pytest.MonkeyPatch, exception: str, url: str
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", PROXY)
+    monkeypatch.setenv("NO_PROXY", exception)
+    assert proxy_of(url) is None
+
+
 def test_this_machine_is_reached_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "nonsense")
     assert proxy_of("ws://127.0.0.1:8765/ws") is None
