@@ -153,6 +153,6 @@ def _told(problem: str | None) -> str:
     """Return YAML's words without the name of an alias or tag: a password with * or ! in front is read as one."""
     if not problem:
         return "not YAML"
-    if "alias" in problem or "the tag" in problem:
+    if "alias" in problem or " tag " in problem:
         return problem.partition("'")[0] + "…; text that begins with * or ! belongs into quotes"
     return problem

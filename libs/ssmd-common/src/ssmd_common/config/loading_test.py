@@ -145,7 +145,7 @@ transport: {type: nats, url: [nats://bob:hunter2@host], user: bob, token: {hunte
     assert "keys.k.source: is no key source (write env:VARIABLE or file:PATH, several separated by commas)" in shown
 
 
-@pytest.mark.parametrize("word", ["*hunter2", "!hunter2", "!<hunter2>", "!!hunter2"])
+@pytest.mark.parametrize("word", ["*hunter2", "!hunter2", "!<hunter2>", "!!hunter2", "!hunter2!x"])
 def test_a_password_that_reads_as_an_alias_or_a_tag_is_not_shown(word: str) -> None:
     with pytest.raises(ConfigError, match="text that begins with \\* or ! belongs into quotes") as caught:
         parse_model(f"transport:\n  type: nats\n  password: {word}\n", Environment, file="e.yaml")
