@@ -377,6 +377,10 @@ class Publisher:
                 # Who may not publish is heard once he may; answers come only to who has subscribed anew.
                 if not nc.violation or "for subscription" in nc.violation.lower():
                     await nc.force_reconnect()
+                else:
+                    # Said of every message tried again as long as it holds. Where it is not, the right may be back,
+                    # and that to hear the answers have been taken away with it.
+                    nc.violation = ""
             self._work.set()
 
     def _is_stalled(self, now: float) -> bool:

@@ -425,13 +425,22 @@ async def test_a_connection_that_takes_no_bytes_any_more_is_left_for_a_new_one(n
             assert (count, b.ledger.through(1)) == (2, 31)
 
 
+async def reloaded(server: NatsServer, config: str) -> None:
+    """Let the server take up other lines, and wait until it says that it has."""
+    done = b"Reloaded server configuration"
+    before = server.log.read_bytes().count(done)
+    server.reload(config)
+    async with asyncio.timeout(60):
+        while server.log.read_bytes().count(done) == before:  # noqa: ASYNC110 - another process tells it
+            await asyncio.sleep(0.02)
+
+
 async def test_a_server_whose_limit_is_lowered_under_way_is_connected_to_anew(nats_server: NatsServer) -> None:
     async with bench(nats_server) as b:
         await b.put(1, size=40_000)
         await idle(b)
         nats_server._fixed = nats_server._fixed.replace("max_payload: 8MB", "max_payload: 20000")
-        nats_server.reload("")
-        await asyncio.sleep(0.5)
+        await reloaded(nats_server, "")
         await b.put(1, size=40_000)
         await b.put(1)
         await idle(b)
@@ -441,22 +450,30 @@ async def test_a_server_whose_limit_is_lowered_under_way_is_connected_to_anew(na
         assert b.metrics.oversize.read() == 1
 
 
-async def test_a_right_to_hear_answers_that_is_given_back_needs_no_restart(nats_server: NatsServer) -> None:
-    def users(subscribe: str) -> str:
-        user = f'{{user: a, password: a, permissions: {{publish: ">", subscribe: "{subscribe}"}}}}'
+@pytest.mark.parametrize("publish", [">", "nothing"])
+async def test_a_right_to_hear_answers_that_is_given_back_needs_no_restart(
+    nats_server: NatsServer, publish: str
+) -> None:
+    def users(publish: str, subscribe: str) -> str:
+        user = f'{{user: a, password: a, permissions: {{publish: "{publish}", subscribe: "{subscribe}"}}}}'
         return f"authorization {{ users: [{user}] }}"
 
-    nats_server.reload(users(">"))
-    await asyncio.sleep(0.5)
+    await reloaded(nats_server, users(">", ">"))
     async with bench(nats_server, url=nats_server.url.replace("//", "//a:a@")) as b:
+
+        async def told(of: str) -> None:
+            async with asyncio.timeout(60):
+                while of not in b.nc.violation.lower():  # noqa: ASYNC110 - the server tells it
+                    await asyncio.sleep(0.02)
+
         await b.put(1)
         await idle(b)
-        nats_server.reload(users("nothing"))
-        async with asyncio.timeout(30):
-            while "subscription" not in b.nc.violation.lower():  # noqa: ASYNC110 - the server tells it
-                await asyncio.sleep(0.05)
+        await reloaded(nats_server, users(publish, "nothing"))
+        await told("for subscription")
         await b.put(1)
+        if publish == "nothing":
+            await told("for publish")
         assert not await b.publisher.drained(1)
-        nats_server.reload(users(">"))
+        await reloaded(nats_server, users(">", ">"))
         await idle(b)
         assert await stored_frames(b.nc) == [1, 2]
