@@ -16,6 +16,7 @@ __all__ = ["decode_record", "encode_record", "next_record", "record_bytes"]
 _HEAD = struct.Struct("<IIIQII")
 _HEADERS_BEGIN, _HEADERS_END = b"NATS/1.0\r\n", b"\r\n\r\n"
 _MAX_SUBJECT_BYTES = 4096
+_SPACE = 0x20
 
 
 def record_bytes(message: Message) -> int:
@@ -73,6 +74,9 @@ def next_record(data: bytes, position: int) -> int | None:
     while headers_at >= 0:
         earliest = max(position, headers_at - _HEAD.size - _MAX_SUBJECT_BYTES)
         for start in reversed(range(earliest, headers_at - _HEAD.size)):
+            if data[start + _HEAD.size] <= _SPACE:
+                # No subject holds it. A frame's text may look like headers many times over.
+                break
             *_, subject_length, _ = _HEAD.unpack_from(data, start)
             if (
                 start + _HEAD.size + subject_length == headers_at
