@@ -196,6 +196,8 @@ class Channel:
         self._answered(command)
         if reply.code in PASSING_CODES:
             self._requeue(command, command.tickers)
+            if reply.code == ErrorCode.INTERNAL_ERROR and command.action is not Action.DELETE:
+                self._give_way(command)
             return Verdict.AGAIN, []
         if command.action is Action.DELETE:
             return Verdict.SETTLED, self._delete_refused(command, reply)
@@ -249,6 +251,14 @@ class Channel:
         """Ask for the same in smaller batches, until the one market that cannot be had is alone."""
         self._limit = max(1, len(command.tickers) // 2)
         self._requeue(command, command.tickers)
+
+    def _give_way(self, command: Command) -> None:
+        """Ask for the others first, and then for these in smaller batches: the trouble may be with one market."""
+        self._limit = max(1, len(command.tickers) // 2)
+        for ticker in command.tickers:
+            if ticker in self._to_add:
+                del self._to_add[ticker]
+                self._to_add[ticker] = None
 
     def _ask_again(self) -> None:
         """Ask for all that was refused once more."""

@@ -312,6 +312,20 @@ def test_where_every_market_is_called_invalid_the_channel_is_refused_before_all_
     assert [effect.cause for effect in bench.of(Disconnect)] == [Cause.SUBSCRIPTION_REFUSED]
 
 
+def test_trouble_with_one_market_costs_no_other_market() -> None:
+    bench = Bench(wishes("ABCDEFGH"))
+    for _ in range(100):
+        while bench.inbox:
+            if "A" in bench.inbox[0]["params"]["market_tickers"]:
+                bench.refuse(0, 17)
+            else:
+                bench.answer()
+        bench.tick()
+    assert [bench.subs[name].held for name in FILTERED] == [set("BCDEFGH")] * 2
+    bench.settle()
+    assert [bench.subs[name].held for name in FILTERED] == [set("ABCDEFGH")] * 2
+
+
 def test_refusals_that_follow_each_other_put_off_none_of_what_is_asked_for_again() -> None:
     bench = Bench(wishes("A"), frozenset("BCDE"))
 
