@@ -96,6 +96,7 @@ class Spool:
         self._synced_at = time.monotonic()
         self._is_synced = True
         self._read_ahead: deque[tuple[Message, Mark]] = deque()
+        self._damaged: set[Mark] = set()
 
     @property
     def is_empty(self) -> bool:
@@ -282,6 +283,10 @@ class Spool:
         self._sizes[number] = offset
 
     def _tell_damage(self, number: int, offset: int, lost_bytes: int) -> None:
+        """Tell of a damage once, however often what lies around it is read again."""
+        if Mark(number, offset) in self._damaged:
+            return
+        self._damaged.add(Mark(number, offset))
         log.error("spool_damaged", file=self._path(number).name, offset=offset, lost_bytes=lost_bytes)
 
     def _read_file(self, number: int, offset: int, size: int) -> bytes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from ssmd_common.errors import ConfigError
 from ssmd_connector import spool as spool_module
@@ -262,6 +263,20 @@ def test_where_no_file_can_be_opened_any_more_syncing_waits_and_nothing_is_writt
     spool._syncer.shutdown(wait=True)
     assert synced[-1] == spool.size_bytes
     assert numbers(spool.read(9)) == [1, 2]
+
+
+def test_a_damage_is_told_of_once_however_often_it_is_read_again(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, max_bytes=1 << 20)
+    spool.append(message(number) for number in range(1, 5))
+    (file,) = tmp_path.glob("*.spool")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 4 - 1] ^= 1
+    file.write_bytes(data)
+    with capture_logs() as said:
+        for _ in range(3):
+            assert numbers(spool.read(9)) == [2, 3, 4]
+            spool.rewind()
+    assert [line["event"] for line in said] == ["spool_damaged"]
 
 
 def test_the_bound_holds_and_room_returns(tmp_path: Path) -> None:
