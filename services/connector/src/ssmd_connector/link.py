@@ -56,7 +56,7 @@ _FULL = "memory and spool are full"
 
 
 class TypeWatch:
-    """Warns once of each message type nobody expected.
+    """Warns once of each message type nobody expected, or of which frames are too large.
 
     Args:
         venue: Knows the expected ones; when it names none, every type is expected.
@@ -80,6 +80,13 @@ class TypeWatch:
         elif self._known and route.type not in self._known and route.type not in self._seen:
             self._metrics.unknown_types.add()
             self._warn(route.type, "unknown_message_type", type=route.type[:100], published=True)
+
+    def too_large(self, route: Route, frame_bytes: int, limit: int) -> None:
+        """Take note of a frame of which length and hash are kept alone."""
+        self._metrics.oversize.add()
+        self._warn(
+            f"too large {route.type}", "frame_oversize", bytes=frame_bytes, limit=limit, type=route.type[:100]
+        )
 
     def _warn(self, key: str, event: str, **fields: object) -> None:
         if key not in self._seen and len(self._seen) < _MAX_TYPES:
@@ -208,8 +215,7 @@ class Link:
             if (not route.seq_key or route.leaves_holes) and route.type not in track.unverifiable:
                 track.add_unverifiable(route)
             if message.is_oversize:
-                self._metrics.oversize.add()
-                log.warning("frame_oversize", bytes=len(frame), limit=limit, type=route.type)
+                types.too_large(route, len(frame), limit)
             if not publisher.try_put(message):
                 if not await self._has_waited_for_room(message, frames_behind=len(frames) - index - 1):
                     return index
