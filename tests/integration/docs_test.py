@@ -79,3 +79,20 @@ def test_every_test_the_documents_name_exists() -> None:
     pages = [page.read_text("utf-8") for page in sorted(_docs().glob("*.md"))]
     named = {found for page in pages for found in _TEST.findall(page)}
     assert sorted(named - written) == []
+
+
+_LINK = re.compile(r"\]\(([a-z-]*(?:\.md)?)#([^)\s]+)\)")
+
+
+def _anchors(page: str) -> set[str]:
+    """Return the anchors of a page's headings, as they are made where Markdown is shown."""
+    headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_heading_a_document_links_to_exists() -> None:
+    pages = {page.name: page.read_text("utf-8") for page in _docs().glob("*.md")}
+    anchors = {name: _anchors(text) for name, text in pages.items()}
+    links = [(name, other or name, anchor) for name, text in pages.items() for other, anchor in _LINK.findall(text)]
+    assert links
+    assert [link for link in links if link[2] not in anchors.get(link[1], set())] == []
