@@ -237,10 +237,9 @@ async def test_nats_away_in_the_middle_costs_no_frame(nats_server: NatsServer, t
     assert (closed.frames, closed.acked_through) == (total + 1, total + 1)
 
 
-async def test_a_stop_without_nats_and_spool_ends_soon_and_says_what_is_lost(
-    nats_server: NatsServer, capfd: pytest.CaptureFixture[str]
-) -> None:
-    done = asyncio.Event()
+@asynccontextmanager
+async def exchange_that_outlives(nats_server: NatsServer, done: asyncio.Event) -> AsyncIterator[str]:
+    """Yield the address of an exchange that sends 50 trades once NATS is killed; ``done`` is set then."""
 
     async def script(connection: ServerConnection, _number: int) -> None:
         await answer_subscribe(connection)
@@ -251,6 +250,15 @@ async def test_a_stop_without_nats_and_spool_ends_soon_and_says_what_is_lost(
         await connection.wait_closed()
 
     async with exchange(script) as url:
+        yield url
+
+
+async def test_a_stop_without_nats_and_spool_ends_soon_and_says_what_is_lost(
+    nats_server: NatsServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    done = asyncio.Event()
+
+    async with exchange_that_outlives(nats_server, done) as url:
         plan = replace(kalshi_plan(url, nats_server.url), drain_s=0.5)
         async with running(plan) as (stop, task):
             await settled(done)
@@ -269,16 +277,11 @@ async def test_a_part_that_dies_without_nats_and_spool_says_what_is_lost(
         await done.wait()
         raise RuntimeError("a part died")
 
-    async def script(connection: ServerConnection, _number: int) -> None:
-        await answer_subscribe(connection)
-        await asyncio.to_thread(nats_server.kill)
-        for seq in range(1, 51):
-            await connection.send(trade(seq))
-        done.set()
-        await connection.wait_closed()
-
     monkeypatch.setattr(run_module._Service, "_beat", dies)
-    async with exchange(script) as url, running(kalshi_plan(url, nats_server.url)) as (_, task):
+    async with (
+        exchange_that_outlives(nats_server, done) as url,
+        running(kalshi_plan(url, nats_server.url)) as (_, task),
+    ):
         async with asyncio.timeout(120):
             with pytest.raises(BaseExceptionGroup, match="unhandled"):
                 await task

@@ -14,7 +14,7 @@ from ssmd_common.config.paths import Comparable, FrameMatch, PathText, check_pat
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Answer", "KeepAlive", "Reply", "SubscribeFrame", "frame_path"]
+__all__ = ["ControlFrame", "KeepAlive", "Reply", "SubscribeFrame", "frame_path"]
 
 _FILLED = ("{symbols}", "{symbol}", "{id}")
 _TO_FILL = re.compile(r"\{[A-Za-z_]+\}")
@@ -61,8 +61,8 @@ SubscribeFrame = Annotated[dict[str, Any] | list[Any] | str, BeforeValidator(_su
 """A frame to send: a mapping or list that becomes JSON, or text sent as it is."""
 
 
-class Answer(ConfigModel):
-    """A frame of the exchange that keeps the connection, or answers what does. A bare text may stand for ``text``.
+class ControlFrame(ConfigModel):
+    """How a ping of the exchange, or its answer to ours, is known. A bare text may stand for ``text``.
 
     Attributes:
         text: A whole frame that is not JSON (``PONG``), or a message type as the route finds it.
@@ -105,7 +105,7 @@ class KeepAlive(ConfigModel):
 
     text: Text
     interval_s: Seconds
-    answer: Answer | None = None
+    answer: ControlFrame | None = None
 
 
 _FROM_FRAME = re.compile(r"\{frame\.(.+)\}")
@@ -139,5 +139,5 @@ class Reply(ConfigModel):
             holds at the path.
     """
 
-    to: Answer
+    to: ControlFrame
     send: Annotated[dict[str, Any] | list[Any] | str, BeforeValidator(_reply_frame)]
